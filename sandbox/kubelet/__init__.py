@@ -1,0 +1,1 @@
+"""The kubelet stand-in: shows the API what a kubelet would, without running any container."""
