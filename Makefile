@@ -1,0 +1,66 @@
+PYTHON ?= python3
+BUILDER ?= buildah
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+LOCK := build/lock
+UV_COMPILE := $(LOCK)/bin/uv pip compile pyproject.toml --no-config --quiet --universal --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench venv lock assets crds image clean
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: venv ## Rotate a secret on a real control plane and watch it
+	@$(BIN)/python -m sandbox.demo
+
+test: venv ## Run all tests; writes build/junit.xml
+	@mkdir -p build
+	@$(BIN)/python -m pytest --junitxml=build/junit.xml
+
+lint: venv ## Style, types, import rules, file lengths
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-timings
+	@git ls-files -z '*.py' | xargs -0 -r awk \
+		'FNR == 401 {print FILENAME ": longer than 400 lines"; bad = 1} END {exit bad}'
+
+bench: venv ## Measure against plain scripts; writes build/bench.json
+	@$(BIN)/python -m benchmarks
+
+venv: $(STAMP) ## Make .venv with the locked requirements
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Keyturn needs Python 3.11 or newer, this is " + sys.version.split()[0] \
+		+ ": try make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+		echo "Python cannot make virtual environments here: install python3-venv (apt-get install python3-venv)" >&2; \
+		exit 1; }
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lock: ## Resolve the requirements anew
+	@$(PYTHON) -m venv $(LOCK)
+	@$(LOCK)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@$(UV_COMPILE) --upgrade --all-extras --group build --output-file requirements/dev.txt
+	@$(UV_COMPILE) --upgrade --constraint requirements/dev.txt --output-file requirements/runtime.txt
+	@$(UV_COMPILE:pyproject.toml=) --group build --constraint requirements/dev.txt --output-file requirements/build.txt
+
+assets: venv ## Provide the control plane's binaries (cached)
+	@$(BIN)/python -m sandbox.assets
+
+crds: venv ## Write crds/ from the models
+	@$(BIN)/python -m keyturn.api.generate crds
+
+image: ## Build the container image: make image BUILDER=docker
+	@$(BUILDER) build --tag keyturn:latest .
+
+clean: ## Remove all that make made, caches on this checkout included
+	@rm -rf build dist $(VENV) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache operator/*.egg-info
+	@find operator sandbox tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
