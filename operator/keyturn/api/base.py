@@ -1,0 +1,85 @@
+"""The base of all resource models, and the field types that several resources share."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic.alias_generators import to_camel
+
+GROUP = "keyturn.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+# GEP-2257, the duration format of the Gateway API: what Go and Python both read, without signs and fractions.
+DURATION_PATTERN = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"
+NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+SECRET_KEY_PATTERN = r"^[-._a-zA-Z0-9]+$"
+
+_UNITS = {"h": timedelta(hours=1), "m": timedelta(minutes=1), "s": timedelta(seconds=1), "ms": timedelta(milliseconds=1)}
+
+
+def parse_duration(text: object) -> timedelta:
+    """Read a GEP-2257 duration ("1h30m", "500ms"); ValueError names the format on anything else."""
+    if isinstance(text, timedelta):
+        return text
+    if not isinstance(text, str) or not re.fullmatch(DURATION_PATTERN[1:-1], text):
+        raise ValueError('must be a duration such as "90s", "15m" or "1h30m"')
+    parts = re.findall(r"([0-9]+)(ms|h|m|s)", text)
+    return sum((int(number) * _UNITS[unit] for number, unit in parts), timedelta())
+
+
+def format_duration(value: timedelta) -> str:
+    """Write a duration as GEP-2257 text, to the millisecond ("1h30m", "0s")."""
+    rest = round(value / timedelta(milliseconds=1))
+    parts = []
+    for unit, size in (("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
+
+
+def format_time(value: datetime) -> str:
+    """Write a time as metav1.Time does: RFC 3339 in UTC, to the second."""
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN}),
+]
+
+# Times that order events within one rotation keep their microseconds (metav1.MicroTime); both forms are read.
+MicroTime = Annotated[
+    datetime,
+    PlainSerializer(lambda value: value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"), return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+Time = Annotated[
+    datetime,
+    PlainSerializer(format_time, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+
+ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=NAME_PATTERN)]
+SecretKey = Annotated[str, Field(min_length=1, max_length=253, pattern=SECRET_KEY_PATTERN)]
+
+
+class KubeModel(BaseModel):
+    """A part of a resource: camelCase on the wire, immutable in the code.
+
+    Unknown fields are ignored, as the API server prunes them: an older operator must be able to read a newer object.
+    """
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore", use_attribute_docstrings=True
+    )
+
+    def to_wire(self) -> dict[str, Any]:
+        """The JSON object that Kubernetes stores, without fields that are not set."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -1,0 +1,81 @@
+"""`RotationProvider` and `ClusterRotationProvider`: an account at a provider, with its credentials by reference."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from keyturn.api.base import Duration, KubeModel, ObjectName, SecretKey
+from keyturn.api.conditions import Condition
+
+BaseUrl = Annotated[str, Field(max_length=2048, pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$")]
+
+
+class ProviderKind(StrEnum):
+    ROTATION_PROVIDER = "RotationProvider"
+    CLUSTER_ROTATION_PROVIDER = "ClusterRotationProvider"
+
+
+class CredentialRef(KubeModel):
+    """One key of a Secret that holds a credential of the provider account."""
+
+    name: ObjectName
+    """Name of the Secret."""
+    key: SecretKey
+    """Key within the Secret."""
+    namespace: ObjectName | None = None
+    """Namespace of the Secret. Required in a ClusterRotationProvider; a RotationProvider reads its own namespace only."""
+
+
+class StytchSpec(KubeModel):
+    """A Stytch project (Consumer or B2B) whose M2M clients are rotated."""
+
+    project_id: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-_a-zA-Z0-9]+$")]
+    """The project's id, `project-live-…` or `project-test-…`; it also decides which Stytch environment is called."""
+    secret_ref: CredentialRef
+    """The project secret."""
+    base_url: BaseUrl | None = None
+    """Another address of the API, for a proxy or a simulator; by default Stytch's own for this project id."""
+
+
+class Timeouts(KubeModel):
+    """How long to wait for the provider."""
+
+    connect: Annotated[Duration, Field(validate_default=True)] = timedelta(seconds=5)
+    """Until a connection stands."""
+    read: Annotated[Duration, Field(validate_default=True)] = timedelta(seconds=60)
+    """Between two pieces of an answer. A shorter value makes answers get lost that were on their way."""
+
+
+class RateLimit(KubeModel):
+    """The most that Keyturn asks of the provider, over all rotations that use this object."""
+
+    requests_per_second: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Sustained rate."""
+    burst: Annotated[int, Field(ge=1, le=1000)] = 20
+    """Requests that may be made at once after a quiet time."""
+
+
+class ProviderSpec(KubeModel):
+    """Exactly one provider block, and how to talk to it."""
+
+    stytch: StytchSpec | None = None
+    """Stytch M2M clients: two-phase rotation, no refused calls, can be cancelled until the end."""
+    ca_bundle: Annotated[str | None, Field(max_length=1_048_576, json_schema_extra={"format": "byte"})] = None
+    """Certificate authorities (PEM, base64-encoded) to trust for this provider instead of the system's."""
+    timeouts: Timeouts = Timeouts()
+    """Timeouts of calls to the provider."""
+    rate_limit: RateLimit = RateLimit()
+    """Limit of calls to the provider."""
+
+
+class ProviderStatus(KubeModel):
+    """What Keyturn observed of the provider account."""
+
+    observed_generation: int | None = None
+    """The generation of the spec that this status speaks of."""
+    conditions: list[Condition] = []
+    """`Ready`: the credentials work."""

@@ -1,0 +1,231 @@
+"""`ClientSecretRotation`: one client whose secret is rotated, the Secret that holds it, and how to do it safely."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from keyturn.api.base import Duration, KubeModel, MicroTime, ObjectName, SecretKey, Time
+from keyturn.api.conditions import Condition
+from keyturn.api.provider import ProviderKind
+
+HISTORY_LIMIT = 5
+
+
+class CreationPolicy(StrEnum):
+    MERGE = "Merge"
+    OWNER = "Owner"
+
+
+class RestartPolicy(StrEnum):
+    ALWAYS = "Always"
+    NEVER = "Never"
+
+
+class VerifyMode(StrEnum):
+    REQUIRED = "Required"
+    SKIP = "Skip"
+
+
+class FailurePolicy(StrEnum):
+    CANCEL = "Cancel"
+    HOLD = "Hold"
+
+
+class DeletionPolicy(StrEnum):
+    CANCEL = "Cancel"
+    FINALIZE = "Finalize"
+
+
+class Phase(StrEnum):
+    """Where a rotation stands; the order of the forward phases is the order of a rotation's life."""
+
+    IDLE = "Idle"
+    PREPARING = "Preparing"
+    STARTING = "Starting"
+    VERIFYING = "Verifying"
+    DISTRIBUTING = "Distributing"
+    ROLLING_OUT = "RollingOut"
+    SOAKING = "Soaking"
+    FINALIZING = "Finalizing"
+    COMPLETED = "Completed"
+    CANCELLING = "Cancelling"
+    CANCELLED = "Cancelled"
+    FAILED = "Failed"
+    BLOCKED = "Blocked"
+
+
+class Result(StrEnum):
+    """How a rotation ended."""
+
+    COMPLETED = "Completed"
+    CANCELLED = "Cancelled"
+    FAILED = "Failed"
+
+
+class TargetState(StrEnum):
+    PENDING = "Pending"
+    """Found, not restarted yet."""
+    ROLLING = "Rolling"
+    """Restarted; some of its pods do not run on the wanted value yet, or are not available."""
+    WAITING = "Waiting"
+    """Not restarted by Keyturn; finalizing waits until it has ended or was replaced."""
+    READY = "Ready"
+    """All of its pods run on the wanted value and are available."""
+
+
+class ProviderRef(KubeModel):
+    """Which provider account issues the secret."""
+
+    kind: ProviderKind = ProviderKind.ROTATION_PROVIDER
+    """RotationProvider (same namespace) or ClusterRotationProvider."""
+    name: ObjectName
+    """Name of the provider object."""
+
+
+class SecretRef(KubeModel):
+    """The Secret that the workloads read. Keyturn owns only the keys named here."""
+
+    name: ObjectName
+    """Name of the Secret, in the namespace of the rotation."""
+    key: SecretKey
+    """Key that holds the client secret."""
+    client_id_key: SecretKey | None = None
+    """Key to which the client id is written, if wanted."""
+    previous_key: SecretKey | None = None
+    """Key that holds the previous value while both are valid, for applications that accept two; removed on finalize."""
+    creation_policy: CreationPolicy = CreationPolicy.MERGE
+    """Merge: the Secret must exist and keeps its other keys. Owner: Keyturn creates it, and it is deleted with the rotation."""
+
+
+class RolloutSpec(KubeModel):
+    """How the workloads that read the Secret are brought to the new value."""
+
+    restart: RestartPolicy = RestartPolicy.ALWAYS
+    """Always: restart every workload that reads the Secret, once. Never: only wait until their pods have been replaced."""
+    timeout: Annotated[Duration, Field(validate_default=True)] = timedelta(minutes=15)
+    """How long the rollout may take before `onFailure` applies."""
+
+
+class VerifySpec(KubeModel):
+    """Whether the new value is tried out at the provider before the workloads get it."""
+
+    mode: VerifyMode = VerifyMode.REQUIRED
+    """Required: a value that the provider does not accept is never handed out. Skip: trust the provider's answer."""
+    timeout: Annotated[Duration, Field(validate_default=True)] = timedelta(minutes=2)
+    """How long the provider may take until it accepts the new value."""
+
+
+class RotationSpec(KubeModel):
+    """What to rotate, where the value goes, and what must hold on the way."""
+
+    provider_ref: ProviderRef
+    """The account at the provider."""
+    client_id: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
+    """The client whose secret is rotated, as the provider names it."""
+    secret_ref: SecretRef
+    """Where the value goes."""
+    rotation_request: Annotated[str | None, Field(max_length=253)] = None
+    """Rotate now: a value that was not handled before rotates exactly once. Any text; a date or a ticket reads well."""
+    suspend: bool = False
+    """Start no rotation. One that is running goes on to its end."""
+    rollout: RolloutSpec = RolloutSpec()
+    """The restart of the workloads."""
+    verify: VerifySpec = VerifySpec()
+    """The trial of the new value."""
+    soak: Annotated[Duration, Field(validate_default=True)] = timedelta(minutes=5)
+    """How long everything must have run on the new value before the old one is dropped."""
+    on_failure: FailurePolicy = FailurePolicy.CANCEL
+    """When the new value or the rollout fails. Cancel: put the previous value back and withdraw the new one.
+    Hold: stop with both values alive until this field or the timeout is changed."""
+    deletion_policy: DeletionPolicy = DeletionPolicy.CANCEL
+    """What deleting this object in the middle of a rotation does: withdraw the new value, or finish the rotation first."""
+
+
+class Target(KubeModel):
+    """One workload that reads the Secret."""
+
+    kind: str
+    """Kind of the workload."""
+    name: str
+    """Name of the workload."""
+    state: TargetState
+    """Where it stands."""
+    updated: int = 0
+    """Pods that run on the wanted value and are available."""
+    desired: int = 0
+    """Pods that it should have."""
+    message: str | None = None
+    """What it waits for."""
+
+
+class RotationRecord(KubeModel):
+    """The rotation that is running. Without it, no rotation runs."""
+
+    id: str
+    """Sortable, unique: also the value of the pod template annotation keyturn.dev/rotation."""
+    reason: str
+    """What caused it."""
+    request: str | None = None
+    """The spec.rotationRequest that it answers."""
+    started_time: MicroTime
+    """When it became due and was taken up."""
+    phase_started_time: MicroTime
+    """When it entered its phase."""
+    deadline: MicroTime | None = None
+    """When the phase is given up."""
+    distributed_time: Time | None = None
+    """When the new value was written to the Secret, by the API server's clock."""
+    restored_time: Time | None = None
+    """When the previous value was put back into the Secret, by the API server's clock."""
+    previous_valid_until: MicroTime | None = None
+    """When the provider stops accepting the previous value, if that is known."""
+    cancel_reason: str | None = None
+    """Why it is being cancelled."""
+    targets: list[Target] = []
+    """The workloads that read the Secret, and how far each is."""
+
+
+class RotationSummary(KubeModel):
+    """A rotation that has ended."""
+
+    id: str
+    """Its id."""
+    reason: str
+    """What caused it."""
+    result: Result
+    """How it ended."""
+    started_time: MicroTime
+    """When it was taken up."""
+    finished_time: MicroTime
+    """When it ended."""
+    message: str
+    """What happened, in a sentence."""
+
+
+class RotationStatus(KubeModel):
+    """What Keyturn observed and did."""
+
+    phase: Phase = Phase.IDLE
+    """Phase of the newest rotation."""
+    conditions: list[Condition] = []
+    """Ready: the Secret holds a usable credential; stays True while a rotation runs. Rotating: a rotation runs."""
+    observed_generation: int | None = None
+    """The generation of the spec that this status speaks of."""
+    rotation: RotationRecord | None = None
+    """The rotation that is running."""
+    last_rotation: RotationSummary | None = None
+    """The rotation that ended last."""
+    last_rotation_time: MicroTime | None = None
+    """When a rotation was completed last."""
+    next_rotation_time: Time | None = None
+    """When the next rotation is due."""
+    last_handled_rotation_request: str | None = None
+    """The newest spec.rotationRequest that was taken up."""
+    secret_fingerprint: str | None = None
+    """Salted fingerprint of the value in the Secret: tells values apart and reveals none."""
+    history: list[RotationSummary] = []
+    """The newest rotations that ended, newest first."""

@@ -1,0 +1,1 @@
+"""Kopf handlers, index and queue, and the reconciler: observe, decide, act, record."""

@@ -1,0 +1,1 @@
+"""Providers: one protocol, one explicit table, one module for each provider."""
