@@ -49,7 +49,10 @@ class Condition(KubeModel):
 
 
 def merge_conditions(
-    old: Iterable[Condition], new: Iterable[tuple[ConditionType, ConditionStatus, str, str]], generation: int, now: datetime
+    old: Iterable[Condition],
+    new: Iterable[tuple[ConditionType, ConditionStatus, str, str]],
+    generation: int,
+    now: datetime,
 ) -> list[Condition]:
     """Build the new list from (type, status, reason, message); the transition time moves only when the status does.
 
@@ -65,7 +68,9 @@ def merge_conditions(
                 type=kind,
                 status=status,
                 observed_generation=generation,
-                last_transition_time=now.replace(microsecond=0) if changed or known is None else known.last_transition_time,
+                last_transition_time=now.replace(microsecond=0)
+                if changed or known is None
+                else known.last_transition_time,
                 reason=reason,
                 message=message[:MESSAGE_LIMIT],
             )

@@ -145,6 +145,17 @@ class RotationSpec(KubeModel):
     """What deleting this object in the middle of a rotation does: withdraw the new value, or finish the rotation first."""
 
 
+class Subject(KubeModel):
+    """Whose secret is rotated, and where it goes."""
+
+    provider_ref: ProviderRef
+    """The account at the provider."""
+    client_id: str
+    """The client, as the provider names it."""
+    secret_ref: SecretRef
+    """Where the value goes."""
+
+
 class Target(KubeModel):
     """One workload that reads the Secret."""
 
@@ -167,10 +178,14 @@ class RotationRecord(KubeModel):
 
     id: str
     """Sortable, unique: also the value of the pod template annotation keyturn.dev/rotation."""
+    phase: Phase
+    """The phase it is in, also while status.phase says Blocked."""
     reason: str
     """What caused it."""
     request: str | None = None
     """The spec.rotationRequest that it answers."""
+    subject: Subject
+    """What is being rotated; an edit of the spec in the middle waits for the next rotation."""
     started_time: MicroTime
     """When it became due and was taken up."""
     phase_started_time: MicroTime
@@ -196,6 +211,8 @@ class RotationSummary(KubeModel):
     """Its id."""
     reason: str
     """What caused it."""
+    request: str | None = None
+    """The spec.rotationRequest that it answered."""
     result: Result
     """How it ended."""
     started_time: MicroTime

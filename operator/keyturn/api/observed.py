@@ -1,0 +1,89 @@
+"""What the cluster was seen to hold: plain facts, passed from `cluster` to `rotation`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import SecretStr
+
+
+@dataclass(frozen=True, slots=True)
+class SecretView:
+    """The Secret that the workloads read.
+
+    value: of the rotated key; None where the key is missing.
+    problem: why Keyturn cannot write it (immutable, not text), in a sentence; None where it can.
+    written_time: when Keyturn wrote to it last, by the API server's clock.
+    """
+
+    name: str
+    uid: str
+    resource_version: str
+    value: SecretStr | None
+    has_previous: bool = False
+    problem: str | None = None
+    written_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """The Secret that holds the values of a running rotation.
+
+    previous: None where the workload Secret did not exist or lacked the key when the rotation began.
+    pending: None until the provider has answered.
+    """
+
+    name: str
+    resource_version: str
+    rotation_id: str
+    previous: SecretStr | None
+    pending: SecretStr | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod that reads the Secret and may still run.
+
+    owner: (kind, name) of the workload at the top of its chain of owners; the pod itself where it has none.
+    stamp: its keyturn.dev/rotation annotation, that is its template's when it was created.
+    started: when the newest of its containers started, by the kubelet's clock.
+    """
+
+    name: str
+    owner: tuple[str, str]
+    stamp: str | None
+    created: datetime
+    started: datetime | None
+    ready: bool
+    terminating: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A workload that reads the Secret.
+
+    restartable: Keyturn may restart it through its pod template.
+    stamp: the keyturn.dev/rotation annotation of its pod template.
+    settled: its controller has seen the newest template and runs exactly the desired pods of it, all available.
+    failure: why its controller gave up on the rollout, in the controller's words.
+    paused: its controller was told not to roll it out.
+    """
+
+    kind: str
+    name: str
+    restartable: bool
+    stamp: str | None = None
+    desired: int = 0
+    updated: int = 0
+    settled: bool = True
+    failure: str | None = None
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Consumers:
+    """Everything in the namespace that reads the Secret."""
+
+    workloads: tuple[Workload, ...] = ()
+    pods: tuple[Pod, ...] = ()

@@ -1,0 +1,104 @@
+"""The way back: previous value into the Secret, workloads rolled back, then the provider drops the new value.
+
+The order mirrors the way forward: a value is withdrawn only when nothing may hold it any more (I3, I4).
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from keyturn.api.observed import Journal
+from keyturn.api.rotation import Phase, RestartPolicy, Result, RotationSpec
+from keyturn.api.semantics import Failure, Standing
+from keyturn.rotation.common import abandoned, move, overdue, wait_after, wait_for
+from keyturn.rotation.consumers import cancel_stamp, rollout_gate, targets, to_restart, unsafe_pods
+from keyturn.rotation.steps import Advance, CallProvider, Enter, Finish, Publish, Restart, Step, Wait
+from keyturn.rotation.world import Operation, World
+
+POLL: Final = timedelta(seconds=5)
+DEFAULT_TIMEOUT: Final = timedelta(minutes=15)
+
+
+def decide(world: World) -> Step:
+    """Name the next step of a rotation that is being withdrawn."""
+    problem = world.see_provider().problem
+    if problem is None:
+        step = _forward_after_all(world)
+        if step is not None:
+            return step
+    step = _restore(world, world.see_journal()) or _roll_back(world)
+    if step is not None:
+        return step
+    if problem is not None:
+        return abandoned(world) or wait_for(problem)
+    return _withdraw(world)
+
+
+def _forward_after_all(world: World) -> Step | None:
+    """When the new value is the only one left, withdrawing it would leave consumers with nothing (I3)."""
+    if world.call is not None and world.call.outcome.failure is not None:
+        return wait_after(world.call.operation, world.call.outcome)
+    inspection = world.see_inspection()
+    if inspection.outcome.failure is Failure.CLIENT_NOT_FOUND:
+        return None
+    if not inspection.outcome.ok:
+        return wait_after("inspect", inspection.outcome)
+    if inspection.standing is not Standing.FINISHED:
+        return None
+    phase = Phase.FINALIZING if world.deleting else Phase.DISTRIBUTING
+    return Enter(move(world, phase, cancel_reason=None, restored_time=None, distributed_time=None))
+
+
+def _restore(world: World, journal: Journal | None) -> Step | None:
+    """Put the previous value back, unless the Secret never held the new one, or holds somebody else's by now."""
+    record, secret = world.record, world.see_secret()
+    if journal is None:
+        if record.distributed_time is None:
+            return None
+        message = (
+            "the journal was deleted, so the previous value is not known any more; the provider accepts both: "
+            "complete the rotation at the provider, or put the previous value into the Secret, then remove the finalizer"
+        )
+        return Wait("JournalLost", message, stalled=True, blocked=True, after=POLL)
+    if secret is not None and journal.pending is not None and secret.value == journal.pending:
+        if record.distributed_time is None:
+            return Advance(record.model_copy(update={"distributed_time": secret.written_time or world.now}))
+        return Publish(value=journal.previous, previous=None)
+    if record.distributed_time is not None and record.restored_time is None:
+        restored = secret.written_time if secret is not None and secret.value == journal.previous else None
+        return Advance(record.model_copy(update={"restored_time": restored or world.now.replace(microsecond=0)}))
+    return None
+
+
+def _roll_back(world: World) -> Step | None:
+    """Restart what was restarted, once more, and wait until nothing may hold the new value."""
+    record = world.record
+    if record.distributed_time is None:
+        return None
+    policy, timeout = RestartPolicy.ALWAYS, DEFAULT_TIMEOUT
+    if isinstance(world.spec, RotationSpec):
+        policy, timeout = world.spec.rollout.restart, world.spec.rollout.timeout
+    consumers = world.see_consumers()
+    restart = to_restart(consumers, record, policy, cancelling=True)
+    if restart:
+        return Restart(restart, cancel_stamp(record))
+    gate = rollout_gate(targets(consumers, record, cancelling=True))
+    if gate is None:
+        return None
+    # What is not available for another reason must not keep the way back open for ever; what holds the value must.
+    if overdue(world, timeout) and not unsafe_pods(consumers, record, cancelling=True):
+        return None
+    return wait_for(gate, after=POLL)
+
+
+def _withdraw(world: World) -> Step:
+    """Nothing holds the new value: let the provider drop it."""
+    reason = world.record.cancel_reason or "cancelled"
+    inspection, journal = world.see_inspection(), world.see_journal()
+    if inspection.outcome.failure is Failure.CLIENT_NOT_FOUND:
+        return Finish(Result.CANCELLED, f"{reason}; the client does not exist at the provider any more")
+    ours_unknown = inspection.standing is Standing.PENDING_UNKNOWN and (journal is None or journal.pending is None)
+    if inspection.standing is Standing.PENDING_OURS or ours_unknown:
+        return CallProvider(Operation.CANCEL)
+    return Finish(Result.CANCELLED, f"{reason}; the previous value is in force")

@@ -1,0 +1,123 @@
+"""Who may still hold which value, judged from what the cluster shows (I3, I4, I7).
+
+A container reads the Secret when it starts. So a pod holds the new value when its template carries this rotation's
+stamp, or when it was created after the new value was written. Times come from the API server and have a resolution of
+one second; within the same second a pod counts as holding the value that would be unsafe.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from keyturn.api.observed import Consumers, Pod, Workload
+from keyturn.api.rotation import RestartPolicy, RotationRecord, Target, TargetState
+from keyturn.rotation.world import Problem
+
+POD = "Pod"
+
+
+def cancel_stamp(record: RotationRecord) -> str:
+    """The stamp that a workload gets when it is rolled back to the previous value."""
+    return f"{record.id}-cancelled"
+
+
+def holds_previous(pod: Pod, record: RotationRecord) -> bool:
+    """Whether the pod may have started on the value that was current before this rotation."""
+    if pod.stamp == record.id:
+        return False
+    return record.distributed_time is None or pod.created <= record.distributed_time
+
+
+def holds_pending(pod: Pod, record: RotationRecord) -> bool:
+    """Whether the pod may have started on the new value, as far as it must not once that value is withdrawn."""
+    if record.distributed_time is None or pod.stamp == cancel_stamp(record):
+        return False
+    if record.restored_time is not None and pod.created > record.restored_time:
+        return False
+    if pod.stamp == record.id or pod.created >= record.distributed_time:
+        return True
+    return pod.started is not None and pod.started >= record.distributed_time
+
+
+def unsafe_pods(consumers: Consumers, record: RotationRecord, *, cancelling: bool) -> list[Pod]:
+    """The pods that may hold the value which is about to die."""
+    holds = holds_pending if cancelling else holds_previous
+    return [pod for pod in consumers.pods if holds(pod, record)]
+
+
+def to_restart(
+    consumers: Consumers, record: RotationRecord, policy: RestartPolicy, *, cancelling: bool
+) -> tuple[Workload, ...]:
+    """The workloads that must be restarted and were not yet: each at most once in each direction (I7)."""
+    if policy is RestartPolicy.NEVER:
+        return ()
+    stamp = cancel_stamp(record) if cancelling else record.id
+    owners = {pod.owner for pod in unsafe_pods(consumers, record, cancelling=cancelling)}
+    return tuple(
+        workload
+        for workload in consumers.workloads
+        if workload.restartable
+        and workload.stamp != stamp
+        and ((workload.kind, workload.name) in owners or (cancelling and workload.stamp == record.id))
+    )
+
+
+def targets(consumers: Consumers, record: RotationRecord, *, cancelling: bool) -> list[Target]:
+    """The progress of every workload, for status, in a stable order."""
+    stamp = cancel_stamp(record) if cancelling else record.id
+    waiting = Counter(pod.owner for pod in unsafe_pods(consumers, record, cancelling=cancelling))
+    listed = [_target(workload, stamp, waiting[workload.kind, workload.name]) for workload in consumers.workloads]
+    known = {(workload.kind, workload.name) for workload in consumers.workloads}
+    for (kind, name), count in waiting.items():
+        if (kind, name) not in known:
+            message = (
+                f"{count} pod(s) may still run on the old value" if kind != POD else "may still run on the old value"
+            )
+            listed.append(Target(kind=kind, name=name, state=TargetState.WAITING, desired=count, message=message))
+    return sorted(listed, key=lambda target: (target.kind, target.name))
+
+
+def _target(workload: Workload, stamp: str, unsafe: int) -> Target:
+    message = workload.failure or ("spec.paused is set: resume the rollout" if workload.paused and unsafe else None)
+    if not unsafe and workload.settled:
+        state = TargetState.READY
+    elif workload.stamp == stamp:
+        state = TargetState.ROLLING
+        message = message or (
+            f"{unsafe} pod(s) may still run on the old value" if unsafe else "not all pods are available"
+        )
+    elif workload.restartable and unsafe:
+        state = TargetState.PENDING
+    else:
+        state = TargetState.WAITING
+        message = message or (
+            f"{unsafe} pod(s) may still run on the old value" if unsafe else "not all pods are available"
+        )
+    return Target(
+        kind=workload.kind,
+        name=workload.name,
+        state=state,
+        updated=workload.updated,
+        desired=workload.desired,
+        message=message,
+    )
+
+
+def rollout_gate(listed: list[Target]) -> Problem | None:
+    """What keeps the old value from being dropped, or None when nothing does (I4)."""
+    behind = [target for target in listed if target.state is not TargetState.READY]
+    if not behind:
+        return None
+    first = behind[0]
+    others = f", and {len(behind) - 1} more" if len(behind) > 1 else ""
+    detail = first.message or f"{first.updated} of {first.desired} pods updated"
+    return Problem("RolloutInProgress", f"waiting for {first.kind}/{first.name}: {detail}{others}", lasting=False)
+
+
+def rollout_failure(consumers: Consumers, record: RotationRecord) -> Problem | None:
+    """A workload of this rotation whose own controller has given up, or None."""
+    for workload in consumers.workloads:
+        if workload.stamp == record.id and workload.failure is not None:
+            message = f"{workload.kind}/{workload.name} does not roll out: {workload.failure}"
+            return Problem("RolloutFailed", message)
+    return None

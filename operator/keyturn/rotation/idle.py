@@ -1,0 +1,159 @@
+"""Between rotations: tidy up after the last one, notice when the next is due, and prepare it.
+
+Preparing is every check that can fail before anything is changed anywhere (I10). It writes nothing but status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from keyturn.api.conditions import ConditionStatus, ConditionType
+from keyturn.api.rotation import CreationPolicy, Phase, RotationRecord, RotationSpec, VerifyMode
+from keyturn.api.semantics import Standing, Verdict
+from keyturn.rotation.common import provider_blocks, wait_after, wait_for
+from keyturn.rotation.steps import DropJournal, Enter, Rehearse, Rest, SetFinalizer, Step, Verify, Wait
+from keyturn.rotation.world import Problem, World
+
+REQUESTED: Final = "RotationRequest"
+RECOVERED: Final = "Recovered"
+
+
+def decide(world: World) -> Step:
+    """Name the next step of a resource whose status shows no running rotation."""
+    if world.finalizer:
+        return _clean_up(world)
+    if world.deleting:
+        return Rest()
+    if isinstance(world.spec, Problem):
+        return wait_for(world.spec)
+    if due(world.spec, world) and not world.spec.suspend:
+        return _prepare(world, world.spec)
+    return _assess(world, world.spec)
+
+
+def due(spec: RotationSpec, world: World) -> bool:
+    """Whether spec.rotationRequest holds a value that was not handled before."""
+    request = spec.rotation_request
+    handled = {world.status.last_handled_rotation_request, *(past.request for past in world.status.history)}
+    return bool(request) and request not in handled
+
+
+def _clean_up(world: World) -> Step:
+    """The last rotation has ended, or its record was lost: the journal tells which."""
+    journal = world.see_journal()
+    if journal is None:
+        return SetFinalizer(present=False)
+    last = world.status.last_rotation
+    if last is not None and last.id == journal.rotation_id:
+        return DropJournal()
+    if isinstance(world.spec, Problem):
+        return wait_for(world.spec)
+    return Enter(_begin(world, world.spec, journal.rotation_id, RECOVERED))
+
+
+def _prepare(world: World, spec: RotationSpec) -> Step:
+    for policy in _POLICIES:
+        step = policy(world, spec)
+        if step is not None:
+            return step
+    return Enter(_begin(world, spec, world.fresh_id, REQUESTED))
+
+
+def _begin(world: World, spec: RotationSpec, rotation_id: str, reason: str) -> RotationRecord:
+    return RotationRecord(
+        id=rotation_id,
+        phase=Phase.STARTING,
+        reason=reason,
+        request=spec.rotation_request,
+        subject=world.subject,
+        started_time=world.now,
+        phase_started_time=world.now,
+    )
+
+
+def _no_conflict(world: World, spec: RotationSpec) -> Step | None:
+    return None if world.conflict is None else wait_for(world.conflict)
+
+
+def _provider_usable(world: World, spec: RotationSpec) -> Step | None:
+    return provider_blocks(world)
+
+
+def _secret_writable(world: World, spec: RotationSpec) -> Step | None:
+    ref, secret = spec.secret_ref, world.see_secret()
+    if secret is None:
+        if spec.secret_ref.creation_policy is CreationPolicy.OWNER:
+            return None
+        remedy = "create it, or set spec.secretRef.creationPolicy to Owner"
+        return Wait("SecretNotFound", f"Secret {ref.name} does not exist: {remedy}", stalled=True)
+    if secret.problem is not None:
+        return Wait("SecretNotWritable", f"Secret {ref.name}: {secret.problem}", stalled=True)
+    if secret.value is None and ref.creation_policy is CreationPolicy.MERGE:
+        remedy = "add it with the value that is current at the provider, or correct spec.secretRef.key"
+        return Wait("SecretKeyNotFound", f"Secret {ref.name} has no key {ref.key}: {remedy}", stalled=True)
+    return None
+
+
+def _no_journal_left(world: World, spec: RotationSpec) -> Step | None:
+    """A journal without a finalizer: somebody cut a rotation short by hand, and it must be settled first."""
+    return None if world.see_journal() is None else _clean_up(world)
+
+
+def _nothing_pending(world: World, spec: RotationSpec) -> Step | None:
+    inspection = world.see_inspection()
+    if not inspection.outcome.ok:
+        return wait_after("inspect", inspection.outcome)
+    if inspection.standing is Standing.UNROTATED:
+        return None
+    remedy = "complete or cancel it at the provider"
+    message = f"somebody else has started a rotation of client {spec.client_id} at the provider: {remedy}"
+    return Wait("ForeignRotation", message, stalled=True, blocked=True)
+
+
+def _rehearsed(world: World, spec: RotationSpec) -> Step | None:
+    if world.rehearsed:
+        return None
+    restartable = [workload for workload in world.see_consumers().workloads if workload.restartable]
+    return Rehearse(restartable[0] if restartable else None)
+
+
+_POLICIES: Final[tuple[Callable[[World, RotationSpec], Step | None], ...]] = (
+    _no_conflict,
+    _provider_usable,
+    _secret_writable,
+    _no_journal_left,
+    _rehearsed,
+    _nothing_pending,
+)
+
+
+def _assess(world: World, spec: RotationSpec) -> Step:
+    """Say once for every spec whether its Secret holds a usable value; after that an idle object costs nothing (I12)."""
+    if _settled(world):
+        return Rest()
+    step = _no_conflict(world, spec) or provider_blocks(world) or _secret_writable(world, spec)
+    if step is not None:
+        return step
+    secret = world.see_secret()
+    if secret is None or secret.value is None or spec.verify.mode is VerifyMode.SKIP:
+        return Rest()
+    if world.verification is None:
+        return Verify(secret.value)
+    ref, verdict = spec.secret_ref, world.verification.verdict
+    if verdict is Verdict.ACCEPTED:
+        return Rest()
+    if verdict is Verdict.REJECTED:
+        remedy = "put the current value in, or request a rotation"
+        message = f"the provider refuses the value in Secret {ref.name}, key {ref.key}: {remedy}"
+        return Wait("CredentialRejected", message, stalled=True)
+    return wait_after("verify", world.verification.outcome)
+
+
+def _settled(world: World) -> bool:
+    """Whether the status already speaks of this spec, with nothing left to look into."""
+    if world.status.observed_generation != world.generation or world.conflict is not None:
+        return False
+    states = {condition.type: condition.status for condition in world.status.conditions}
+    troubled = ConditionType.STALLED in states or ConditionType.RECONCILING in states
+    return states.get(ConditionType.READY) is ConditionStatus.TRUE and not troubled

@@ -1,0 +1,262 @@
+"""What the user is told: the status that follows from a world and the step that was chosen in it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from pydantic import SecretStr
+
+from keyturn.api.conditions import Condition, ConditionStatus, ConditionType, merge_conditions
+from keyturn.api.rotation import (
+    HISTORY_LIMIT,
+    Phase,
+    Result,
+    RotationRecord,
+    RotationSpec,
+    RotationStatus,
+    RotationSummary,
+    VerifyMode,
+)
+from keyturn.api.semantics import Verdict
+from keyturn.rotation.consumers import rollout_gate, targets
+from keyturn.rotation.idle import due
+from keyturn.rotation.steps import Advance, Enter, Finish, Rest, Wait
+from keyturn.rotation.world import UNOBSERVED, World
+
+Reportable = Enter | Advance | Finish | Wait | Rest
+_Draft = tuple[ConditionType, ConditionStatus, str, str]
+_TRUE, _FALSE, _UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
+_ENDED: Final = {Result.COMPLETED: Phase.COMPLETED, Result.CANCELLED: Phase.CANCELLED, Result.FAILED: Phase.FAILED}
+
+
+def report(world: World, step: Reportable) -> RotationStatus:
+    """Build the whole status. The same world and step give the same status, so that an unchanged one is not written."""
+    old = world.status
+    record = _record(world, step)
+    summary = _summary(world, step) if isinstance(step, Finish) else None
+    changes = {
+        "phase": _phase(world, step),
+        "conditions": merge_conditions(old.conditions, _conditions(world, step, record), world.generation, world.now),
+        "observed_generation": world.generation,
+        "rotation": record,
+    }
+    if isinstance(step, Enter) and record is not None and record.request is not None:
+        changes["last_handled_rotation_request"] = record.request
+    if summary is not None:
+        changes["last_rotation"] = summary
+        changes["history"] = [summary, *old.history][:HISTORY_LIMIT]
+        if summary.result is Result.COMPLETED:
+            changes["last_rotation_time"] = summary.finished_time
+    if world.secret is not UNOBSERVED:
+        value = world.secret.value if world.secret is not None else None
+        changes["secret_fingerprint"] = None if value is None else fingerprint(world.uid, value)
+    return old.model_copy(update=changes)
+
+
+def fingerprint(salt: str, value: SecretStr) -> str:
+    """Twelve hex digits that tell values of one object apart; the salt keeps equal values of two objects unlinkable."""
+    return hmac.new(salt.encode(), value.get_secret_value().encode(), hashlib.sha256).hexdigest()[:12]
+
+
+def _phase(world: World, step: Reportable) -> Phase:
+    if isinstance(step, Finish):
+        return _ENDED[step.result]
+    if isinstance(step, Enter | Advance):
+        return step.record.phase
+    if isinstance(step, Wait) and step.blocked:
+        return Phase.BLOCKED
+    if world.status.rotation is not None:
+        return world.status.rotation.phase
+    spec = world.spec
+    preparing = isinstance(step, Wait) and isinstance(spec, RotationSpec) and not spec.suspend and due(spec, world)
+    if preparing and not world.finalizer:
+        return Phase.PREPARING
+    last = world.status.last_rotation
+    return _ENDED[last.result] if last is not None else Phase.IDLE
+
+
+def _record(world: World, step: Reportable) -> RotationRecord | None:
+    if isinstance(step, Finish):
+        return None
+    record = step.record if isinstance(step, Enter | Advance) else world.status.rotation
+    if record is None:
+        return None
+    changes: dict[str, object] = {"deadline": _deadline(world, record)}
+    if world.consumers is not UNOBSERVED and record.distributed_time is not None:
+        changes["targets"] = targets(world.consumers, record, cancelling=record.phase is Phase.CANCELLING)
+    return record.model_copy(update=changes)
+
+
+def _deadline(world: World, record: RotationRecord) -> datetime | None:
+    if not isinstance(world.spec, RotationSpec):
+        return record.deadline
+    limits = {
+        Phase.VERIFYING: world.spec.verify.timeout,
+        Phase.ROLLING_OUT: world.spec.rollout.timeout,
+        Phase.SOAKING: world.spec.soak,
+    }
+    limit = limits.get(record.phase)
+    return None if limit is None else record.phase_started_time + limit
+
+
+def _summary(world: World, step: Finish) -> RotationSummary:
+    record = world.record
+    return RotationSummary(
+        id=record.id,
+        reason=record.reason,
+        request=record.request,
+        result=step.result,
+        started_time=record.started_time,
+        finished_time=world.now,
+        message=step.message,
+    )
+
+
+def _conditions(world: World, step: Reportable, record: RotationRecord | None) -> Iterator[_Draft]:
+    yield _ready(world, step)
+    yield _rotating(world, step, record)
+    for draft in (_rollout_complete(world, step, record), _credential_verified(world, step)):
+        if draft is not None:
+            yield draft
+    if isinstance(step, Wait) and step.stalled:
+        yield ConditionType.STALLED, _TRUE, step.reason, step.message
+    elif isinstance(step, Wait):
+        yield ConditionType.RECONCILING, _TRUE, step.reason, step.message
+    elif record is not None:
+        yield ConditionType.RECONCILING, _TRUE, record.phase, f"rotation {record.id} is in phase {record.phase}"
+
+
+def _known(world: World, kind: ConditionType) -> _Draft | None:
+    for condition in world.status.conditions:
+        if condition.type == kind:
+            return kind, condition.status, condition.reason, condition.message
+    return None
+
+
+def _ready(world: World, step: Reportable) -> _Draft:
+    """Whether the Secret holds a usable value, by the newest evidence; a running rotation alone changes nothing."""
+    ready = ConditionType.READY
+    name = world.subject.secret_ref.name if isinstance(world.spec, RotationSpec) or world.status.rotation else ""
+    if isinstance(step, Finish) and step.result is Result.COMPLETED:
+        return ready, _TRUE, "SecretRotated", f"Secret {name} holds the value of rotation {world.record.id}"
+    if world.status.rotation is None and world.secret is not UNOBSERVED:
+        if world.secret is None:
+            return ready, _FALSE, "SecretNotFound", f"Secret {name} does not exist"
+        if world.secret.value is None:
+            return ready, _FALSE, "SecretKeyNotFound", f"Secret {name} lacks the key {world.subject.secret_ref.key}"
+    verdict = world.verification.verdict if world.verification is not None else None
+    in_force = world.status.rotation is None or world.status.rotation.distributed_time is not None
+    if verdict is Verdict.ACCEPTED and in_force:
+        return ready, _TRUE, "CredentialVerified", f"the provider accepts the value in Secret {name}"
+    if verdict is Verdict.REJECTED and world.status.rotation is None:
+        return ready, _FALSE, "CredentialRejected", f"the provider refuses the value in Secret {name}"
+    skipped = isinstance(world.spec, RotationSpec) and world.spec.verify.mode is VerifyMode.SKIP
+    if isinstance(step, Rest) and skipped and world.secret is not UNOBSERVED:
+        return ready, _TRUE, "SecretAvailable", f"Secret {name} holds a value; spec.verify.mode is Skip"
+    known = _known(world, ready)
+    if known is not None and known[1] is not _UNKNOWN:
+        return known
+    if isinstance(step, Wait):
+        return ready, _UNKNOWN, step.reason, step.message
+    return ready, _UNKNOWN, "NotVerified", f"the value in Secret {name} was not tried at the provider yet"
+
+
+def _rotating(world: World, step: Reportable, record: RotationRecord | None) -> _Draft:
+    if record is not None:
+        message = step.message if isinstance(step, Wait) else f"rotation {record.id} runs"
+        return ConditionType.ROTATING, _TRUE, record.phase, message
+    if isinstance(step, Finish):
+        return ConditionType.ROTATING, _FALSE, f"Rotation{step.result}", step.message
+    if isinstance(world.spec, RotationSpec) and world.spec.suspend:
+        return ConditionType.ROTATING, _FALSE, "Suspended", "spec.suspend is set: no rotation is started"
+    known = _known(world, ConditionType.ROTATING)
+    if known is not None and known[1] is _FALSE and known[2] != "Suspended":
+        return known
+    return ConditionType.ROTATING, _FALSE, "NotDue", "no rotation is due"
+
+
+def _rollout_complete(world: World, step: Reportable, record: RotationRecord | None) -> _Draft | None:
+    kind = ConditionType.ROLLOUT_COMPLETE
+    if record is None:
+        if isinstance(step, Finish) and step.result is Result.COMPLETED:
+            return kind, _TRUE, "RolledOut", "every workload runs on the new value"
+        return _known(world, kind)
+    if record.phase in (Phase.SOAKING, Phase.FINALIZING):
+        return kind, _TRUE, "RolledOut", "every workload runs on the new value"
+    gate = rollout_gate(record.targets) if record.distributed_time is not None else None
+    return kind, _FALSE, "RolloutInProgress", gate.message if gate is not None else "the rollout has not begun"
+
+
+def _credential_verified(world: World, step: Reportable) -> _Draft | None:
+    kind = ConditionType.CREDENTIAL_VERIFIED
+    if world.verification is None:
+        return _known(world, kind)
+    which = "new value" if world.status.rotation is not None else "value in the Secret"
+    if world.verification.verdict is Verdict.ACCEPTED:
+        return kind, _TRUE, "Accepted", f"the provider accepts the {which}"
+    status = _FALSE if world.verification.verdict is Verdict.REJECTED else _UNKNOWN
+    return kind, status, world.verification.verdict, world.verification.outcome.message
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """A Kubernetes Event to be written. `warning` gives its type."""
+
+    reason: str
+    message: str
+    warning: bool = False
+
+
+def announcements(before: RotationStatus, after: RotationStatus, step: Reportable) -> list[Announcement]:
+    """The Events for a status that was just written: one for a new phase, one for a new reason to stall."""
+    said: list[Announcement] = []
+    if after.phase is not before.phase and after.phase in _EVENTS:
+        reason, warning = _EVENTS[after.phase]
+        said.append(Announcement(reason, _event_message(after, step), warning))
+    stalled = _stalled(after.conditions)
+    known = _stalled(before.conditions)
+    if stalled is not None and (known is None or known[0] != stalled[0]):
+        said.append(Announcement(stalled[0], stalled[1], warning=True))
+    return said
+
+
+def _stalled(conditions: list[Condition]) -> tuple[str, str] | None:
+    found = [condition for condition in conditions if condition.type == ConditionType.STALLED]
+    return (found[0].reason, found[0].message) if found else None
+
+
+def _event_message(after: RotationStatus, step: Reportable) -> str:
+    if isinstance(step, Finish):
+        return step.message
+    record = after.rotation
+    assert record is not None
+    names = ", ".join(f"{target.kind}/{target.name}" for target in record.targets) or "no workload reads it"
+    ref = record.subject.secret_ref
+    return {
+        Phase.STARTING: f"rotation {record.id} of client {record.subject.client_id} begins ({record.reason})",
+        Phase.VERIFYING: "the provider is asked whether it accepts the new value",
+        Phase.DISTRIBUTING: f"writing the new value to Secret {ref.name}",
+        Phase.ROLLING_OUT: f"the new value is in Secret {ref.name}; rolling out: {names}",
+        Phase.SOAKING: "everything runs on the new value; the old one is kept a while longer",
+        Phase.FINALIZING: "telling the provider to drop the old value",
+        Phase.CANCELLING: f"going back to the previous value: {record.cancel_reason}",
+    }[after.phase]
+
+
+_EVENTS: Final[dict[Phase, tuple[str, bool]]] = {
+    Phase.STARTING: ("RotationStarted", False),
+    Phase.VERIFYING: ("Verifying", False),
+    Phase.DISTRIBUTING: ("Distributing", False),
+    Phase.ROLLING_OUT: ("RolloutRestartTriggered", False),
+    Phase.SOAKING: ("Soaking", False),
+    Phase.FINALIZING: ("Finalizing", False),
+    Phase.COMPLETED: ("SecretRotated", False),
+    Phase.CANCELLING: ("RotationCancelling", True),
+    Phase.CANCELLED: ("RotationCancelled", True),
+    Phase.FAILED: ("RotationFailed", True),
+}

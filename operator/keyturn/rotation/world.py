@@ -1,0 +1,146 @@
+"""Everything that a decision may depend on, as one immutable value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum, StrEnum
+from typing import Final, Literal, TypeVar
+
+from keyturn.api.observed import Consumers, Journal, SecretView
+from keyturn.api.rotation import RotationRecord, RotationSpec, RotationStatus, Subject
+from keyturn.api.semantics import Capabilities, Inspection, Outcome, Verification
+
+T = TypeVar("T")
+
+
+class Unobserved(Enum):
+    """Not looked at in this pass, as opposed to looked at and absent (None)."""
+
+    TOKEN = "Unobserved"
+
+
+UNOBSERVED: Final = Unobserved.TOKEN
+NotSeen = Literal[Unobserved.TOKEN]
+
+
+class Aspect(StrEnum):
+    """What can be looked at."""
+
+    PROVIDER = "provider"
+    SECRET = "secret"
+    JOURNAL = "journal"
+    CONSUMERS = "consumers"
+    INSPECTION = "inspection"
+
+
+class LookFirst(Exception):
+    """A decision needs an aspect that was not looked at in this pass; `decide` turns it into an Observe step."""
+
+    def __init__(self, aspect: Aspect) -> None:
+        super().__init__(aspect)
+        self.aspect = aspect
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why something cannot go on. `lasting`: only a person can mend it, time alone does not."""
+
+    reason: str
+    message: str
+    lasting: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderView:
+    """The account that the subject refers to: its promise, or why it cannot be used.
+
+    gone: the provider object or its credentials do not exist.
+    """
+
+    capabilities: Capabilities | None = None
+    problem: Problem | None = None
+    gone: bool = False
+
+
+class Operation(StrEnum):
+    """The calls that change something at a provider."""
+
+    START = "start"
+    FINALIZE = "finalize"
+    CANCEL = "cancel"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The last changing call of this pass and what became of it."""
+
+    operation: Operation
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """One resource and what was observed around it in this pass.
+
+    spec: the validated spec, or the Problem that makes it unusable.
+    conflict: why another resource stands in the way (I6), or None.
+    fresh_id: the id of the rotation that begins in this pass, if one does.
+    rehearsed: the API server agreed, without effect, to the writes that lie ahead.
+    call: cleared by the next look at the provider.
+    """
+
+    now: datetime
+    name: str
+    uid: str
+    generation: int
+    deleting: bool
+    finalizer: bool
+    spec: RotationSpec | Problem
+    status: RotationStatus
+    fresh_id: str
+    conflict: Problem | None = None
+    provider: ProviderView | NotSeen = UNOBSERVED
+    secret: SecretView | None | NotSeen = UNOBSERVED
+    journal: Journal | None | NotSeen = UNOBSERVED
+    consumers: Consumers | NotSeen = UNOBSERVED
+    inspection: Inspection | NotSeen = UNOBSERVED
+    verification: Verification | None = None
+    rehearsed: bool = False
+    call: Call | None = None
+
+    @property
+    def record(self) -> RotationRecord:
+        """The rotation that runs; only for decisions within one."""
+        assert self.status.rotation is not None
+        return self.status.rotation
+
+    @property
+    def subject(self) -> Subject:
+        """What the running rotation is about, or what the next one would be about. Needs a valid spec or a record."""
+        if self.status.rotation is not None:
+            return self.status.rotation.subject
+        assert isinstance(self.spec, RotationSpec)
+        spec = self.spec
+        return Subject(provider_ref=spec.provider_ref, client_id=spec.client_id, secret_ref=spec.secret_ref)
+
+    def see_provider(self) -> ProviderView:
+        return _seen(self.provider, Aspect.PROVIDER)
+
+    def see_secret(self) -> SecretView | None:
+        return _seen(self.secret, Aspect.SECRET)
+
+    def see_journal(self) -> Journal | None:
+        return _seen(self.journal, Aspect.JOURNAL)
+
+    def see_consumers(self) -> Consumers:
+        return _seen(self.consumers, Aspect.CONSUMERS)
+
+    def see_inspection(self) -> Inspection:
+        return _seen(self.inspection, Aspect.INSPECTION)
+
+
+def _seen(value: T | NotSeen, aspect: Aspect) -> T:
+    if value is UNOBSERVED:
+        raise LookFirst(aspect)
+    return value
