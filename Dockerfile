@@ -1,6 +1,6 @@
 # Both stages use the same base, so that the environment's links to its Python stay true. Any image with Python 3.11 or
 # newer and its venv module will do.
-ARG BASE_IMAGE=docker.io/library/python:3.13-slim-bookworm
+ARG BASE_IMAGE=python:3.13-slim-bookworm
 
 FROM ${BASE_IMAGE} AS build
 WORKDIR /src

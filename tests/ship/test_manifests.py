@@ -1,0 +1,165 @@
+"""The manifests say exactly what the operator may do, and run it with nothing to spare."""
+
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from keyturn.api.provider import ProviderSpec
+from keyturn.api.rotation import RotationSpec
+
+ROOT = Path(__file__).parents[2]
+MANIFESTS = ROOT / "manifests"
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+# Everything the operator may do in a cluster. A line added here is a decision: say in the commit why it is needed.
+GRANTED = {
+    ("keyturn.dev", "clientsecretrotations"): {"get", "list", "patch", "watch"},
+    ("keyturn.dev", "clientsecretrotations/status"): {"patch"},
+    ("keyturn.dev", "clusterrotationproviders"): {"get", "list", "watch"},
+    ("keyturn.dev", "clusterrotationproviders/status"): {"patch"},
+    ("keyturn.dev", "rotationproviders"): {"get", "list", "watch"},
+    ("keyturn.dev", "rotationproviders/status"): {"patch"},
+    ("", "secrets"): {"create", "delete", "get", "patch", "update"},
+    ("", "pods"): {"get", "list", "watch"},
+    ("", "events"): {"create", "patch"},
+    ("apps", "deployments"): {"get", "list", "patch", "watch"},
+    ("apps", "replicasets"): {"get", "list", "watch"},
+}
+
+
+def load(path: Path) -> list[dict[str, Any]]:
+    return [document for document in yaml.safe_load_all(path.read_text()) if document]
+
+
+def resources(folder: Path) -> list[dict[str, Any]]:
+    """What a kustomization of plain resources stands for."""
+    found = []
+    for entry in load(folder / "kustomization.yaml")[0]["resources"]:
+        path = folder / entry
+        found += resources(path) if path.is_dir() else load(path)
+    return found
+
+
+def one(kind: str) -> dict[str, Any]:
+    (found,) = [document for document in resources(MANIFESTS) if document["kind"] == kind]
+    return found
+
+
+@pytest.fixture
+def container() -> dict[str, Any]:
+    (found,) = one("Deployment")["spec"]["template"]["spec"]["containers"]
+    return dict(found)
+
+
+def test_base_holds_all_that_an_installation_needs() -> None:
+    names = sorted((document["kind"], document["metadata"]["name"]) for document in resources(MANIFESTS))
+    assert names == [
+        ("ClusterRole", "keyturn"),
+        ("ClusterRoleBinding", "keyturn"),
+        ("CustomResourceDefinition", "clientsecretrotations.keyturn.dev"),
+        ("CustomResourceDefinition", "clusterrotationproviders.keyturn.dev"),
+        ("CustomResourceDefinition", "rotationproviders.keyturn.dev"),
+        ("Deployment", "keyturn"),
+        ("Namespace", "keyturn-system"),
+        ("ServiceAccount", "keyturn"),
+    ]
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="no kubectl on this machine")
+def test_kubectl_builds_the_same_base() -> None:
+    built = subprocess.run(["kubectl", "kustomize", MANIFESTS], check=True, capture_output=True, text=True).stdout
+
+    def by_identity(documents: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+        return {(document["kind"], document["metadata"]["name"]): document for document in documents}
+
+    assert by_identity(list(yaml.safe_load_all(built))) == by_identity(resources(MANIFESTS))
+
+
+def test_every_crd_file_is_installed() -> None:
+    files = {path.name for path in (ROOT / "crds").glob("*.yaml")} - {"kustomization.yaml"}
+    assert files == set(load(ROOT / "crds" / "kustomization.yaml")[0]["resources"])
+
+
+def test_rbac_grants_exactly_what_is_intended() -> None:
+    granted: dict[tuple[str, str], set[str]] = {}
+    for rule in one("ClusterRole")["rules"]:
+        assert set(rule) == {"apiGroups", "resources", "verbs"}
+        for group in rule["apiGroups"]:
+            for resource in rule["resources"]:
+                granted.setdefault((group, resource), set()).update(rule["verbs"])
+    assert granted == GRANTED
+
+
+def test_secrets_are_reached_by_name_only_and_nothing_is_granted_by_wildcard() -> None:
+    for rule in one("ClusterRole")["rules"]:
+        assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+        if "secrets" in rule["resources"]:
+            assert not {"list", "watch", "deletecollection"} & set(rule["verbs"])
+
+
+def test_the_role_is_bound_to_the_account_that_the_pod_runs_as() -> None:
+    account, binding, deployment = one("ServiceAccount"), one("ClusterRoleBinding"), one("Deployment")
+    identity = {"name": account["metadata"]["name"], "namespace": account["metadata"]["namespace"]}
+    assert binding["subjects"] == [{"kind": "ServiceAccount", **identity}]
+    assert binding["roleRef"]["name"] == one("ClusterRole")["metadata"]["name"]
+    assert deployment["spec"]["template"]["spec"]["serviceAccountName"] == identity["name"]
+    assert deployment["metadata"]["namespace"] == identity["namespace"] == one("Namespace")["metadata"]["name"]
+
+
+def test_pod_meets_the_restricted_pod_security_standard(container: dict[str, Any]) -> None:
+    pod = one("Deployment")["spec"]["template"]["spec"]
+    assert one("Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert not {"hostNetwork", "hostPID", "hostIPC", "volumes", "initContainers"} & set(pod)
+
+
+def test_pod_runs_the_user_of_the_image_and_the_version_of_the_project(container: dict[str, Any]) -> None:
+    deployment = one("Deployment")
+    pod = deployment["spec"]["template"]
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    user = pod["spec"]["securityContext"]
+    assert f"\nUSER {user['runAsUser']}:{user['runAsGroup']}\n" in dockerfile
+    assert f'org.opencontainers.image.version="{VERSION}"' in dockerfile
+    assert container["image"] == f"keyturn:{VERSION}"
+    assert deployment["metadata"]["labels"]["app.kubernetes.io/version"] == VERSION
+    assert pod["metadata"]["labels"]["app.kubernetes.io/version"] == VERSION
+    assert deployment["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+
+
+def test_two_operators_never_overlap_and_probes_reach_a_declared_port(container: dict[str, Any]) -> None:
+    spec = one("Deployment")["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    ports = {port["name"] for port in container["ports"]}
+    for probe in ("livenessProbe", "readinessProbe"):
+        assert container[probe]["httpGet"]["port"] in ports
+
+
+def leaves(value: object, path: str = "") -> dict[str, object]:
+    if isinstance(value, dict):
+        return {name: leaf for key, item in value.items() for name, leaf in leaves(item, f"{path}.{key}").items()}
+    return {path: value}
+
+
+@pytest.mark.parametrize("path", sorted((MANIFESTS / "samples").glob("*.yaml")), ids=lambda path: path.stem)
+def test_samples_are_understood_to_the_last_field(path: Path) -> None:
+    models = {
+        "ClientSecretRotation": RotationSpec,
+        "RotationProvider": ProviderSpec,
+        "ClusterRotationProvider": ProviderSpec,
+    }
+    ours = [document for document in load(path) if document["apiVersion"] == "keyturn.dev/v1alpha1"]
+    assert ours
+    for document in ours:
+        understood = models[document["kind"]].model_validate(document["spec"]).to_wire()
+        assert leaves(document["spec"]).items() <= leaves(understood).items()
