@@ -16,6 +16,15 @@ from pydantic import SecretStr
 from keyturn.api.semantics import Capabilities, Inspection, Issued, Outcome, Verification
 
 
+class ProviderConfigError(Exception):
+    """A provider cannot be built from its spec; `field` names the part of the object that a person must correct."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
+
+
 class Provider(Protocol):
     """One provider account, with its credentials, ready to be called. Safe for concurrent use."""
 

@@ -1,0 +1,367 @@
+"""HTTP as providers need it: one bounded exchange, never repeated, whose end is always a value.
+
+What was not sent cannot have changed anything; what was sent and not answered completely may have (I5). Nothing of a
+request or an answer is logged here; messages quote a provider's words only through `quote` (I8).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import logging
+import math
+import os
+import re
+import socket
+import ssl
+import time
+import unicodedata
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import quote as percent_encode
+
+import httpx
+
+from keyturn.api.provider import ProviderSpec
+from keyturn.api.semantics import Effect, Failure, Outcome
+from keyturn.providers.base import ProviderConfigError
+
+MAX_BODY = 1024 * 1024
+MAX_QUOTE = 300
+MAX_WAIT = timedelta(days=1)
+
+_NOT_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.LocalProtocolError,
+    httpx.UnsupportedProtocol,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer; `body` is None when it is not a JSON object."""
+
+    status: int
+    headers: httpx.Headers
+    body: dict[str, Any] | None
+
+
+class _BadAnswerError(Exception):
+    """The answer broke a bound. The text names the bound, nothing of the answer."""
+
+
+class TokenBucket:
+    """At most `burst` takes at once and `rate` per second after that, in the order of asking."""
+
+    def __init__(
+        self,
+        rate: float,
+        burst: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._clock = clock
+        self._sleep = sleep
+        self._tokens = float(burst)
+        self._filled = clock()
+        self._turn = asyncio.Lock()  # wakes its waiters first come, first served
+
+    async def take(self) -> None:
+        """Return when one more call may be made."""
+        async with self._turn:
+            self._refill()
+            while self._tokens < 1:
+                await self._sleep((1 - self._tokens) / self._rate)
+                self._refill()
+            self._tokens -= 1
+
+    def _refill(self) -> None:
+        now = self._clock()
+        self._tokens = min(self._burst, self._tokens + (now - self._filled) * self._rate)
+        self._filled = now
+
+
+class HttpClient:
+    """Connections to one provider, with its timeouts, rate limit and certificate authorities.
+
+    Redirects are not followed: credentials go nowhere but to the address that a person has written down. Proxy
+    settings of the environment are not used either, for the same reason.
+    """
+
+    def __init__(self, spec: ProviderSpec) -> None:
+        """Raise ProviderConfigError when spec.caBundle holds no certificates."""
+        _silence_loggers()
+        connect, read = (span.total_seconds() for span in (spec.timeouts.connect, spec.timeouts.read))
+        self._bucket = TokenBucket(spec.rate_limit.requests_per_second, spec.rate_limit.burst)
+        # The read timeout is between two pieces: this one ends an answer that trickles for ever.
+        self._deadline = 3 * connect + 2 * read
+        self._client = httpx.AsyncClient(
+            verify=_tls_context(spec.ca_bundle),
+            timeout=httpx.Timeout(connect=connect, read=read, write=read, pool=connect),
+            follow_redirects=False,
+            trust_env=False,
+            # Without compression the bound of the body is also the bound of the memory that it takes.
+            headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "keyturn"},
+        )
+
+    def build_request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: dict[str, str] | None = None,
+        json: object | None = None,
+        form: dict[str, str] | None = None,
+    ) -> httpx.Request:
+        """A request with this client's own headers; `url` is sent as it is, with its query string."""
+        return self._client.build_request(method, url, headers=headers, json=json, data=form)
+
+    async def send(self, request: httpx.Request, *, changing: bool) -> Answer | Outcome:
+        """Send a request once, when the rate limit allows, and read the whole answer, whatever its status.
+
+        changing: whether the call may change something at the provider; then a lost answer is an UNKNOWN effect.
+        Returns the outcome when there is no complete answer.
+        """
+        await self._bucket.take()
+        where = _origin(request.url)
+        try:
+            async with asyncio.timeout(self._deadline):
+                return await self._exchange(request)
+        except _NOT_SENT as error:
+            return Outcome(Effect.NOT_APPLIED, Failure.UNREACHABLE, f"no connection to {where}: {_reason(error)}")
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, _BadAnswerError) as error:
+            return Outcome(
+                Effect.UNKNOWN if changing else Effect.NOT_APPLIED,
+                Failure.UNREACHABLE,
+                f"no usable answer from {where}: {_reason(error)}",
+            )
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def _exchange(self, request: httpx.Request) -> Answer:
+        response = await self._client.send(request, stream=True)
+        try:
+            return Answer(response.status_code, response.headers, _json_object(await _read(response)))
+        finally:
+            await response.aclose()
+
+
+def checked_base_url(url: str, field: str) -> str:
+    """The base URL without its last slash, to put paths behind.
+
+    Raises ProviderConfigError naming `field` when it is no URL, or would send credentials over a network unencrypted:
+    plain http is for simulators and proxies at a loopback address.
+    """
+    try:
+        host = httpx.URL(url).host
+    except httpx.InvalidURL as error:
+        raise ProviderConfigError(field, "is not a URL: write it as https://host[:port][/path]") from error
+    if not url.startswith("https://") and not _is_loopback(host):
+        raise ProviderConfigError(field, "must begin with https://: plain http is only for loopback addresses")
+    return url.rstrip("/")
+
+
+def refusal(
+    answer: Answer, failure: Failure, message: str, *, changing: bool, request_id: str | None = None
+) -> Outcome:
+    """The outcome of an answer that is not a success: its effect by the HTTP status, and how long to wait."""
+    effect = classify(answer.status)[0] if changing else Effect.NOT_APPLIED
+    wait = retry_after(answer.headers, limited=answer.status == 429, now=datetime.now(UTC))
+    return Outcome(effect, failure, message, wait, request_id)
+
+
+def classify(status: int) -> tuple[Effect, Failure]:
+    """What an HTTP status that is no success says of a changing call (PROVIDERS.md part B, rules that follow)."""
+    match status:
+        case 429:
+            return Effect.NOT_APPLIED, Failure.RATE_LIMITED
+        case 401 | 403:
+            return Effect.NOT_APPLIED, Failure.UNAUTHORIZED
+        case 404:
+            return Effect.NOT_APPLIED, Failure.CLIENT_NOT_FOUND
+        case 408:  # gateways also say this of a server behind them that took too long
+            return Effect.UNKNOWN, Failure.UNREACHABLE
+        case _ if 400 <= status < 500:
+            return Effect.NOT_APPLIED, Failure.REJECTED
+        case _ if 300 <= status < 400:  # 303 and often 302 follow upon success
+            return Effect.UNKNOWN, Failure.REJECTED
+        case _:
+            return Effect.UNKNOWN, Failure.UNREACHABLE
+
+
+def retry_after(headers: httpx.Headers, *, limited: bool, now: datetime) -> timedelta | None:
+    """How long the provider asks us to wait, at most a day; None where it says nothing readable.
+
+    Retry-After is a number of seconds or an HTTP date (RFC 9110, 10.2.3). X-RateLimit-Reset comes with every answer
+    and counts only when we were limited: seconds, or the time as Unix seconds (PROVIDERS.md part E).
+    """
+    wait = _seconds(headers.get("retry-after"))
+    if wait is None and (date := _http_date(headers.get("retry-after"))):
+        wait = (date - (_http_date(headers.get("date")) or now)).total_seconds()
+    if wait is None and limited:
+        wait = _seconds(headers.get("x-ratelimit-reset") or headers.get("x-rate-limit-reset"))
+        if wait is not None and wait > 1_000_000_000:
+            wait -= now.timestamp()
+    if wait is None:
+        return None
+    return timedelta(seconds=min(max(wait, 0), MAX_WAIT.total_seconds()))
+
+
+def text_at(body: object, *path: str) -> str | None:
+    """The non-empty text at these keys of a JSON object; None where there is none, or none that UTF-8 can hold."""
+    for key in path:
+        body = body.get(key) if isinstance(body, dict) else None
+    if not isinstance(body, str) or not body or re.search("[\ud800-\udfff]", body):
+        return None
+    return body
+
+
+def quote(text: str, *secrets: str, answer: Answer | None = None) -> str:
+    """A provider's own words, fit for a message: redacted, on one line, at most 300 characters.
+
+    Redacted are the given values, and what `answer` holds under names such as "client_secret" or "access_token", as
+    they are and as they look within URLs, JSON and Basic credentials.
+    """
+    values = [*secrets, *(_secrets_in(answer.body) if answer else ())]
+    forms = {form for value in values if value for form in _forms(value)}
+    text = _redact(text, forms)
+    # Characters of the classes C and Z: controls, invisible and bidirectional formatting, surrogates, line breaks.
+    text = "".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in text)
+    text = _redact(" ".join(text.split()), forms)
+    return text if len(text) <= MAX_QUOTE else text[: MAX_QUOTE - 1] + "…"
+
+
+def basic_authorization(user: str, password: str) -> str:
+    """The value of an Authorization header of the scheme Basic (RFC 7617, in UTF-8)."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def _redact(text: str, forms: set[str]) -> str:
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, "[redacted]")
+    return text
+
+
+def _forms(value: str) -> Iterator[str]:
+    yield value
+    yield percent_encode(value, safe="")
+    yield json.dumps(value)[1:-1]
+    yield base64.b64encode(value.encode(errors="replace")).decode()
+
+
+def _secrets_in(body: object) -> Iterator[str]:
+    members = body.items() if isinstance(body, dict) else enumerate(body) if isinstance(body, list) else ()
+    for name, value in members:
+        if isinstance(value, dict | list):
+            yield from _secrets_in(value)
+        elif isinstance(value, str) and re.search("(secret|token|password)$", str(name), re.IGNORECASE):
+            yield value
+
+
+async def _read(response: httpx.Response) -> bytes:
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise _BadAnswerError("it is compressed, though Keyturn does not accept that")
+    body = bytearray()
+    async for piece in response.aiter_raw():
+        body += piece
+        if len(body) > MAX_BODY:
+            raise _BadAnswerError(f"it is longer than {MAX_BODY} bytes")
+    return bytes(body)
+
+
+def _json_object(body: bytes) -> dict[str, Any] | None:
+    try:
+        parsed = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return parsed if isinstance(parsed, dict) else None
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        seconds = float(text or "")
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) else None
+
+
+def _http_date(text: str | None) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(text or "")
+    except (ValueError, OverflowError):
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
+
+
+def _origin(url: httpx.URL) -> str:
+    return f"{url.scheme}://{url.netloc.decode('ascii')}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _reason(error: BaseException) -> str:
+    """Words for a failed exchange. The libraries' own texts are not used: they may quote headers and answers."""
+    for cause in _causes(error):
+        match cause:
+            case ssl.SSLCertVerificationError():
+                return f"its certificate is not trusted ({cause.verify_message}): put its authority into spec.caBundle"
+            case ssl.SSLError():
+                return f"the TLS handshake failed ({cause.reason or 'no reason given'})"
+            case socket.gaierror():
+                return "its host name cannot be resolved"
+            case _BadAnswerError():
+                return str(cause)
+            case OSError(errno=int(number)):
+                return os.strerror(number).lower()
+            case httpx.TimeoutException() | TimeoutError():
+                return "it took too long"
+            case httpx.ProtocolError():
+                return "the connection ended early or did not speak HTTP"
+    return "the connection failed"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception and what led to it, the origin first."""
+    chain: list[BaseException] = []
+    following: BaseException | None = error
+    while following is not None and following not in chain:
+        chain.append(following)
+        following = following.__cause__ or following.__context__
+    return reversed(chain)
+
+
+def _tls_context(ca_bundle: str | None) -> ssl.SSLContext:
+    """Trust the given authorities (PEM, base64-encoded) and no others, or the system's when there are none."""
+    encoded = "".join((ca_bundle or "").split())  # base64 is often wrapped
+    if not encoded:
+        return ssl.create_default_context()
+    try:
+        pem = base64.b64decode(encoded, validate=True).decode("ascii")
+        return ssl.create_default_context(cadata=pem)
+    except (binascii.Error, UnicodeDecodeError, ssl.SSLError) as error:
+        raise ProviderConfigError("spec.caBundle", "must be certificates in PEM format, base64-encoded") from error
+
+
+def _silence_loggers() -> None:
+    # httpx logs whole URLs at INFO, httpcore headers at DEBUG; with levels of their own the root's does not count.
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)

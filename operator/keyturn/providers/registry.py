@@ -1,0 +1,60 @@
+"""The table of providers. A new provider is one module, one row here, one simulator, and the contract suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+
+from keyturn.api.provider import CredentialRef, ProviderSpec
+from keyturn.api.semantics import Capabilities
+from keyturn.providers import stytch
+from keyturn.providers.base import Provider, ProviderConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One kind of provider.
+
+    credential_refs: the Secret keys to read, by names of the provider's own choice.
+    factory: makes the provider from the values, by the same names; raises ProviderConfigError.
+    """
+
+    capabilities: Capabilities
+    credential_refs: Callable[[ProviderSpec], Mapping[str, CredentialRef]]
+    factory: Callable[[ProviderSpec, Mapping[str, SecretStr]], Provider]
+
+
+# The kind is the name of the provider's block in the spec.
+PROVIDERS: Mapping[str, Entry] = {
+    "stytch": Entry(stytch.CAPABILITIES, stytch.credential_refs, stytch.build),
+}
+
+
+def kind_of(spec: ProviderSpec) -> str:
+    """The kind of the one provider block that is set; raises ProviderConfigError when it is none or several."""
+    kinds = [kind for kind in PROVIDERS if getattr(spec, kind) is not None]
+    if len(kinds) != 1:
+        found = f"found {' and '.join(kinds)}" if kinds else "found none that this version of Keyturn knows"
+        raise ProviderConfigError("spec", f"must hold exactly one of {', '.join(PROVIDERS)}; {found}")
+    return kinds[0]
+
+
+def capabilities(spec: ProviderSpec) -> Capabilities:
+    """What this kind of provider promises; raises ProviderConfigError as `kind_of` does."""
+    return PROVIDERS[kind_of(spec)].capabilities
+
+
+def credential_refs(spec: ProviderSpec) -> Mapping[str, CredentialRef]:
+    """The Secret keys whose values `build` needs, by name; raises ProviderConfigError as `kind_of` does."""
+    return PROVIDERS[kind_of(spec)].credential_refs(spec)
+
+
+def build(spec: ProviderSpec, credentials: Mapping[str, SecretStr]) -> Provider:
+    """A provider ready to be called; close it with `aclose`.
+
+    credentials: the values of `credential_refs`, by the same names.
+    Raises ProviderConfigError naming the field of the provider object at fault.
+    """
+    return PROVIDERS[kind_of(spec)].factory(spec, credentials)
