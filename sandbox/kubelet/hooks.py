@@ -6,9 +6,9 @@ from typing import Any, Protocol
 class PodHooks(Protocol):
     """Called by the stand-in when a pod's containers start and end.
 
-    Calls for one pod never overlap and come in order: each `started` is followed by exactly one `stopped`, also when the
-    stand-in itself is shut down. A crash-looping pod makes several such pairs. A hook may take its time: the pod's next
-    step waits for it, other pods don't. An exception from a hook is logged and changes nothing for the pod.
+    Calls for one pod never overlap and come in order: each `started` is followed by exactly one `stopped`, also when
+    the stand-in itself is shut down. A crash-looping pod makes several such pairs. A hook may take its time: the pod's
+    next step waits for it, other pods don't. An exception from a hook is logged and changes nothing for the pod.
     """
 
     async def started(self, pod: dict[str, Any]) -> None:

@@ -1,0 +1,142 @@
+"""A small synchronous Kubernetes client: applies YAML documents of any kind, mints tokens."""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+import yaml
+
+from sandbox.controlplane.endpoint import Endpoint
+
+FIELD_MANAGER = "keyturn-sandbox"
+
+
+class ApplyError(Exception):
+    """An object could not be applied; the message names it and says what the API server answered."""
+
+
+class Resources:
+    """Server-side apply over one HTTP connection pool; close it, or use it as a context manager."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.http = httpx.Client(
+            base_url=endpoint.server, headers=endpoint.headers(), verify=endpoint.ssl_context(), timeout=30
+        )
+        self._kinds: dict[str, dict[str, dict[str, Any]]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.http.close()
+
+    def apply(self, objects: Iterable[dict[str, Any]]) -> None:
+        """Server-side apply `objects` in the order given; CustomResourceDefinitions are waited for until Established.
+
+        An object of a namespaced kind that names no namespace goes to "default". Conflicts are forced.
+        Raises ApplyError.
+        """
+        for obj in objects:
+            path = self.path(obj)
+            answer = self.http.patch(
+                path,
+                params={"fieldManager": FIELD_MANAGER, "force": "true"},
+                content=yaml.safe_dump(obj),
+                headers={"Content-Type": "application/apply-patch+yaml"},
+            )
+            if answer.is_error:
+                raise ApplyError(f"cannot apply {_label(obj)}: {_message(answer)}")
+            if obj["kind"] == "CustomResourceDefinition":
+                self._wait_established(obj, path)
+
+    def path(self, obj: dict[str, Any]) -> str:
+        """The URL path of `obj`; ApplyError when the server does not serve its kind."""
+        group_version, name = obj["apiVersion"], obj["metadata"]["name"]
+        prefix = f"/apis/{group_version}" if "/" in group_version else f"/api/{group_version}"
+        resource = self._discover(prefix, obj)
+        namespace = f"/namespaces/{obj['metadata'].get('namespace', 'default')}" if resource["namespaced"] else ""
+        return f"{prefix}{namespace}/{resource['name']}/{name}"
+
+    def token(self, namespace: str, name: str, seconds: int) -> str:
+        """A token for ServiceAccount `name`, by the TokenRequest API; ApplyError when it does not exist."""
+        answer = self.http.post(
+            f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token",
+            json={
+                "apiVersion": "authentication.k8s.io/v1",
+                "kind": "TokenRequest",
+                "spec": {"expirationSeconds": seconds},
+            },
+        )
+        if answer.is_error:
+            raise ApplyError(f"no token for ServiceAccount {namespace}/{name}: {_message(answer)}")
+        return str(answer.json()["status"]["token"])
+
+    def _discover(self, prefix: str, obj: dict[str, Any]) -> dict[str, Any]:
+        """What the server says about the kind of `obj`; a kind that has just been defined may take a moment."""
+        deadline = time.monotonic() + 5
+        while True:
+            kinds = self._kinds.get(prefix) or self._load(prefix)
+            if obj["kind"] in kinds:
+                return kinds[obj["kind"]]
+            if time.monotonic() > deadline:
+                raise ApplyError(
+                    f"cannot apply {_label(obj)}: the API server serves no {obj['kind']} in {obj['apiVersion']};"
+                    " apply its CustomResourceDefinition first"
+                )
+            self._kinds.pop(prefix, None)
+            time.sleep(0.05)
+
+    def _load(self, prefix: str) -> dict[str, dict[str, Any]]:
+        answer = self.http.get(prefix)
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return {}
+        answer.raise_for_status()
+        kinds = {item["kind"]: item for item in answer.json()["resources"] if "/" not in item["name"]}
+        self._kinds[prefix] = kinds
+        return kinds
+
+    def _wait_established(self, obj: dict[str, Any], path: str) -> None:
+        deadline = time.monotonic() + 20
+        conditions: list[dict[str, Any]] = []
+        while time.monotonic() < deadline:
+            conditions = self.http.get(path).raise_for_status().json().get("status", {}).get("conditions", [])
+            if any(c["type"] == "Established" and c["status"] == "True" for c in conditions):
+                return
+            time.sleep(0.05)
+        reasons = "; ".join(f"{c['type']}={c['status']}: {c.get('message', '')}" for c in conditions)
+        raise ApplyError(f"{_label(obj)} was not established within 20 s: {reasons or 'no condition was set'}")
+
+
+def documents(paths: Iterable[Path]) -> list[dict[str, Any]]:
+    """All YAML documents in `paths`; of a folder, those in its *.yaml files, by name. Empty documents are left out.
+
+    Raises ApplyError for a path that does not exist or holds no manifest.
+    """
+    found: list[dict[str, Any]] = []
+    for path in paths:
+        files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
+        if not files or not all(file.is_file() for file in files):
+            raise ApplyError(f"no manifests at {path}: give a YAML file or a folder with *.yaml files")
+        for file in files:
+            for document in filter(None, yaml.safe_load_all(file.read_text())):
+                if "kind" not in document or "name" not in document.get("metadata", {}):
+                    raise ApplyError(f"{file} holds a document without kind or metadata.name, so it can't be applied")
+                found.append(document)
+    return found
+
+
+def _label(obj: dict[str, Any]) -> str:
+    metadata = obj["metadata"]
+    return f"{obj['kind']} " + "/".join(filter(None, (metadata.get("namespace"), metadata["name"])))
+
+
+def _message(answer: httpx.Response) -> str:
+    try:
+        return f"{answer.status_code}: {answer.json()['message']}"
+    except (ValueError, KeyError, TypeError):
+        return f"{answer.status_code}: {answer.text[:500]}"
