@@ -65,6 +65,8 @@ class Workload:
 
     restartable: Keyturn may restart it through its pod template.
     stamp: the keyturn.dev/rotation annotation of its pod template.
+    observed: its controller has seen the newest template.
+    template_time: when pods of the newest template could be created first, by the API server's clock.
     settled: its controller has seen the newest template and runs exactly the desired pods of it, all available.
     failure: why its controller gave up on the rollout, in the controller's words.
     paused: its controller was told not to roll it out.
@@ -76,6 +78,8 @@ class Workload:
     stamp: str | None = None
     desired: int = 0
     updated: int = 0
+    observed: bool = True
+    template_time: datetime | None = None
     settled: bool = True
     failure: str | None = None
     paused: bool = False

@@ -8,6 +8,7 @@ one second; within the same second a pod counts as holding the value that would 
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
 
 from keyturn.api.observed import Consumers, Pod, Workload
 from keyturn.api.rotation import RestartPolicy, RotationRecord, Target, TargetState
@@ -48,18 +49,29 @@ def unsafe_pods(consumers: Consumers, record: RotationRecord, *, cancelling: boo
 def to_restart(
     consumers: Consumers, record: RotationRecord, policy: RestartPolicy, *, cancelling: bool
 ) -> tuple[Workload, ...]:
-    """The workloads that must be restarted and were not yet: each at most once in each direction (I7)."""
+    """The workloads that must be restarted and were not yet: each at most once in each direction (I7).
+
+    A workload whose template is newer than the written value replaces its pods already, whoever changed it: the user,
+    or the rotation of another Secret that it reads. Restarting it again would only add a restart.
+    """
     if policy is RestartPolicy.NEVER:
         return ()
     stamp = cancel_stamp(record) if cancelling else record.id
+    written = record.restored_time if cancelling else record.distributed_time
     owners = {pod.owner for pod in unsafe_pods(consumers, record, cancelling=cancelling)}
     return tuple(
         workload
         for workload in consumers.workloads
         if workload.restartable
         and workload.stamp != stamp
+        and workload.observed
+        and not _newer(workload.template_time, written)
         and ((workload.kind, workload.name) in owners or (cancelling and workload.stamp == record.id))
     )
+
+
+def _newer(time: datetime | None, than: datetime | None) -> bool:
+    return time is not None and than is not None and time > than
 
 
 def targets(consumers: Consumers, record: RotationRecord, *, cancelling: bool) -> list[Target]:
@@ -81,7 +93,7 @@ def _target(workload: Workload, stamp: str, unsafe: int) -> Target:
     message = workload.failure or ("spec.paused is set: resume the rollout" if workload.paused and unsafe else None)
     if not unsafe and workload.settled:
         state = TargetState.READY
-    elif workload.stamp == stamp:
+    elif workload.stamp == stamp or not workload.observed:
         state = TargetState.ROLLING
         message = message or (
             f"{unsafe} pod(s) may still run on the old value" if unsafe else "not all pods are available"
