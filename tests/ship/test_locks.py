@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def test_only_pins_with_hashes(path: Path) -> None:
     digest = re.compile(r"    --hash=sha256:[0-9a-f]{64}( \\)?")
     assert lines
     assert [line for line in lines if not (requirement.fullmatch(line) or digest.fullmatch(line))] == []
-    continued = [before for before, after in zip(lines, lines[1:], strict=False) if after.startswith("    ")]
+    continued = [before for before, after in pairwise(lines) if after.startswith("    ")]
     assert all(line.endswith("\\") for line in continued)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from keyturn.api.base import KubeModel
 from keyturn.api.provider import ProviderSpec
 from keyturn.api.rotation import RotationSpec
 
@@ -153,7 +154,7 @@ def leaves(value: object, path: str = "") -> dict[str, object]:
 
 @pytest.mark.parametrize("path", sorted((MANIFESTS / "samples").glob("*.yaml")), ids=lambda path: path.stem)
 def test_samples_are_understood_to_the_last_field(path: Path) -> None:
-    models = {
+    models: dict[str, type[KubeModel]] = {
         "ClientSecretRotation": RotationSpec,
         "RotationProvider": ProviderSpec,
         "ClusterRotationProvider": ProviderSpec,
