@@ -110,7 +110,7 @@ class ControlPlane:
             return Endpoint(self.server, self.ca_file, resources.token(namespace, name, seconds))
 
     def service_account_kubeconfig(self, namespace: str, name: str, *, seconds: int = 86400) -> Path:
-        """A kubeconfig, in the control plane's directory, with a fresh token of a ServiceAccount; ApplyError without it."""
+        """A kubeconfig, in the control plane's directory, that is this ServiceAccount; ApplyError without it."""
         endpoint = self.service_account_endpoint(namespace, name, seconds=seconds)
         return endpoint.write_kubeconfig(self.directory / f"kubeconfig-{namespace}-{name}", f"{namespace}:{name}")
 
