@@ -167,7 +167,7 @@ class Simulator(ABC):
             self.calls[route.operation].append(call)
             if client_id := call.params.get("client_id"):
                 self.count(client_id, route.operation, "received")
-            fault = self.faults.take(route.operation)
+            fault = self.faults.take(route.operation, call.header("User-Agent") or "")
             if fault is None:
                 reply = route.handler(call)
                 return web.json_response(reply.body, status=reply.status, headers=reply.headers)

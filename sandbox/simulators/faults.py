@@ -56,6 +56,8 @@ class Fault(BaseModel):
 
     operation: str = "*"
     """The operation's name, `*` for all."""
+    caller: str = ""
+    """Only for callers whose User-Agent begins like this: `keyturn` is the operator, `pod-client` the pods."""
     how: How = How.STATUS
     """What the caller sees."""
     apply: bool = False
@@ -78,10 +80,10 @@ class Faults:
     def __init__(self) -> None:
         self.waiting: list[Fault] = []
 
-    def take(self, operation: str) -> Fault | None:
-        """The fault for a call of this operation, used up once."""
+    def take(self, operation: str, caller: str) -> Fault | None:
+        """The fault for a call of this operation by this User-Agent, used up once."""
         for fault in self.waiting:
-            if fault.operation in (operation, "*"):
+            if fault.operation in (operation, "*") and caller.startswith(fault.caller):
                 if fault.times is not None:
                     fault.times -= 1
                     if fault.times == 0:
