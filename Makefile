@@ -61,6 +61,6 @@ crds: venv ## Write crds/ from the models
 image: ## Build the container image: make image BUILDER=docker
 	@$(BUILDER) build --tag keyturn:latest .
 
-clean: ## Remove all that make made, caches on this checkout included
+clean: ## Remove the virtual environment, build/ and caches of this checkout
 	@rm -rf build dist $(VENV) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache operator/*.egg-info
 	@find $(wildcard operator sandbox tests benchmarks) -name __pycache__ -prune -exec rm -rf {} +

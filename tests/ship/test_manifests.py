@@ -25,11 +25,11 @@ GRANTED = {
     ("keyturn.dev", "clusterrotationproviders/status"): {"patch"},
     ("keyturn.dev", "rotationproviders"): {"get", "list", "watch"},
     ("keyturn.dev", "rotationproviders/status"): {"patch"},
-    ("", "secrets"): {"create", "delete", "get", "patch", "update"},
+    ("", "secrets"): {"create", "delete", "get", "patch"},
     ("", "pods"): {"get", "list", "watch"},
-    ("", "events"): {"create", "patch"},
+    ("", "events"): {"create"},
     ("apps", "deployments"): {"get", "list", "patch", "watch"},
-    ("apps", "replicasets"): {"get", "list", "watch"},
+    ("apps", "replicasets"): {"get", "list"},
 }
 
 
