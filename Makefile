@@ -53,7 +53,7 @@ lock: ## Resolve the requirements anew
 	@$(UV_COMPILE:pyproject.toml=) --group build --constraint requirements/dev.txt --output-file requirements/build.txt
 
 assets: venv ## Provide the control plane's binaries (cached)
-	@$(BIN)/python -m sandbox.assets
+	@$(BIN)/python -c 'from sandbox.assets import provide; print(provide().directory)'
 
 crds: venv ## Write crds/ from the models
 	@$(BIN)/python -m keyturn.api.generate crds
