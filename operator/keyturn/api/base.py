@@ -15,6 +15,7 @@ API_VERSION = f"{GROUP}/{VERSION}"
 
 # GEP-2257, the duration format of the Gateway API: what Go and Python both read, without signs and fractions.
 DURATION_PATTERN = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"
+DURATION_MAX_LENGTH = 28
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 SECRET_KEY_PATTERN = r"^[-._a-zA-Z0-9]+$"
 
@@ -56,7 +57,7 @@ Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
     PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN}),
+    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "maxLength": DURATION_MAX_LENGTH}),
 ]
 
 # Times that order events within one rotation keep their microseconds (metav1.MicroTime); both forms are read.

@@ -11,7 +11,11 @@ from pydantic import Field
 from keyturn.api.base import Duration, KubeModel, ObjectName, SecretKey
 from keyturn.api.conditions import Condition
 
-BaseUrl = Annotated[str, Field(max_length=2048, pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$")]
+# Character classes are spelled out: \s means other characters to an API server than to pydantic.
+BASE_URL_PATTERN = r"^https?://[^/?#@\x00-\x20\x7f]+(/[^?#\x00-\x20\x7f]*)?$"
+PROJECT_ID_PATTERN = r"^[-_a-zA-Z0-9]+$"
+
+BaseUrl = Annotated[str, Field(max_length=2048, pattern=BASE_URL_PATTERN)]
 
 
 class ProviderKind(StrEnum):
@@ -27,13 +31,13 @@ class CredentialRef(KubeModel):
     key: SecretKey
     """Key within the Secret."""
     namespace: ObjectName | None = None
-    """Namespace of the Secret. Required in a ClusterRotationProvider; a RotationProvider reads its own namespace only."""
+    """Namespace of the Secret. Required in a ClusterRotationProvider; a RotationProvider reads its own namespace."""
 
 
 class StytchSpec(KubeModel):
     """A Stytch project (Consumer or B2B) whose M2M clients are rotated."""
 
-    project_id: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-_a-zA-Z0-9]+$")]
+    project_id: Annotated[str, Field(min_length=1, max_length=253, pattern=PROJECT_ID_PATTERN)]
     """The project's id, `project-live-…` or `project-test-…`; it also decides which Stytch environment is called."""
     secret_ref: CredentialRef
     """The project secret."""

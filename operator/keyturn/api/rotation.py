@@ -14,6 +14,9 @@ from keyturn.api.provider import ProviderKind
 
 HISTORY_LIMIT = 5
 
+# No control characters, and no space at either end.
+CLIENT_ID_PATTERN = r"^[^\x00-\x20\x7f]([^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?$"
+
 
 class CreationPolicy(StrEnum):
     MERGE = "Merge"
@@ -98,14 +101,16 @@ class SecretRef(KubeModel):
     previous_key: SecretKey | None = None
     """Key that holds the previous value while both are valid, for applications that accept two; removed on finalize."""
     creation_policy: CreationPolicy = CreationPolicy.MERGE
-    """Merge: the Secret must exist and keeps its other keys. Owner: Keyturn creates it, and it is deleted with the rotation."""
+    """Merge: the Secret must exist and keeps its other keys.
+    Owner: Keyturn creates it, and it is deleted with the rotation."""
 
 
 class RolloutSpec(KubeModel):
     """How the workloads that read the Secret are brought to the new value."""
 
     restart: RestartPolicy = RestartPolicy.ALWAYS
-    """Always: restart every workload that reads the Secret, once. Never: only wait until their pods have been replaced."""
+    """Always: restart every workload that reads the Secret, once.
+    Never: only wait until their pods have been replaced."""
     timeout: Annotated[Duration, Field(validate_default=True)] = timedelta(minutes=15)
     """How long the rollout may take before `onFailure` applies."""
 
@@ -124,7 +129,7 @@ class RotationSpec(KubeModel):
 
     provider_ref: ProviderRef
     """The account at the provider."""
-    client_id: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
+    client_id: Annotated[str, Field(min_length=1, max_length=512, pattern=CLIENT_ID_PATTERN)]
     """The client whose secret is rotated, as the provider names it."""
     secret_ref: SecretRef
     """Where the value goes."""
@@ -142,7 +147,8 @@ class RotationSpec(KubeModel):
     """When the new value or the rollout fails. Cancel: put the previous value back and withdraw the new one.
     Hold: stop with both values alive until this field or the timeout is changed."""
     deletion_policy: DeletionPolicy = DeletionPolicy.CANCEL
-    """What deleting this object in the middle of a rotation does: withdraw the new value, or finish the rotation first."""
+    """What deleting this object in the middle of a rotation does.
+    Cancel: withdraw the new value. Finalize: finish the rotation first."""
 
 
 class Subject(KubeModel):

@@ -1,0 +1,236 @@
+"""What must hold across the fields of a spec, and the validation that the operator itself relies on.
+
+Each rule is one object, with its CEL expression for API servers from 1.25 and its predicate for the operator, which
+trusts no server to have enforced it. Rules are evaluated on specs that the schema has accepted and completed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, Generic, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from keyturn.api.base import NAME_PATTERN, SECRET_KEY_PATTERN, KubeModel, parse_duration
+from keyturn.api.provider import BASE_URL_PATTERN, PROJECT_ID_PATTERN, CredentialRef, ProviderKind, ProviderSpec
+from keyturn.api.rotation import CLIENT_ID_PATTERN, RotationSpec
+
+ROTATION_KIND: Final = "ClientSecretRotation"
+PROVIDER_BLOCKS: Final = ("stytch",)
+LOOPBACK_URL_PATTERN: Final = r"^http://(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?(/|$)"
+
+Spec = TypeVar("Spec", bound=KubeModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One thing wrong with an object: the field as its author wrote it, and what to do. Never the value."""
+
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """A spec that cannot be used."""
+
+    violations: tuple[Violation, ...]
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.violations))
+
+
+@dataclass(frozen=True, slots=True)
+class Rule(Generic[Spec]):
+    """One rule about a whole spec.
+
+    field: the field to correct, by its path within the spec; empty for the spec itself.
+    demand: what it must be, read after the field's name.
+    cel: the rule for API servers; `self` is the spec.
+    holds: the same rule for the operator.
+    """
+
+    field: str
+    demand: str
+    cel: str
+    holds: Callable[[Spec], bool]
+
+    def violation(self) -> Violation:
+        """What the operator says when the rule is broken."""
+        return Violation(f"spec.{self.field}" if self.field else "spec", self.demand)
+
+    def to_schema(self) -> dict[str, str]:
+        """The entry of `x-kubernetes-validations`; its message names the field for servers that ignore fieldPath."""
+        broken = self.violation()
+        place = {"fieldPath": f".{self.field}"} if self.field else {}
+        return {"rule": self.cel, "message": f"{broken.field} {broken.message}", **place}
+
+
+def exactly_one(blocks: tuple[str, ...]) -> str:
+    """CEL that holds when exactly one of these fields is set."""
+    tests = [f"has(self.{block})" for block in blocks]
+    return tests[0] if len(tests) == 1 else f"[{', '.join(tests)}].exists_one(set, set)"
+
+
+def _between(field: str, low: str, high: str, value: Callable[[Spec], timedelta]) -> Rule[Spec]:
+    least, most = parse_duration(low), parse_duration(high)
+    return Rule(
+        field,
+        f"must be between {low} and {high}",
+        f"duration(self.{field}) >= duration('{low}') && duration(self.{field}) <= duration('{high}')",
+        lambda spec: least <= value(spec) <= most,
+    )
+
+
+_ROTATION: Final[tuple[Rule[RotationSpec], ...]] = (
+    Rule(
+        "secretRef.clientIdKey",
+        "must differ from spec.secretRef.key: the client id would overwrite the client secret",
+        "!has(self.secretRef.clientIdKey) || self.secretRef.clientIdKey != self.secretRef.key",
+        lambda spec: spec.secret_ref.client_id_key != spec.secret_ref.key,
+    ),
+    Rule(
+        "secretRef.previousKey",
+        "must differ from spec.secretRef.key: the previous value would overwrite the new one",
+        "!has(self.secretRef.previousKey) || self.secretRef.previousKey != self.secretRef.key",
+        lambda spec: spec.secret_ref.previous_key != spec.secret_ref.key,
+    ),
+    Rule(
+        "secretRef.previousKey",
+        "must differ from spec.secretRef.clientIdKey: the previous value would overwrite the client id",
+        "!has(self.secretRef.previousKey) || !has(self.secretRef.clientIdKey)"
+        " || self.secretRef.previousKey != self.secretRef.clientIdKey",
+        lambda spec: (
+            spec.secret_ref.previous_key is None or spec.secret_ref.previous_key != spec.secret_ref.client_id_key
+        ),
+    ),
+    _between("rollout.timeout", "10s", "24h", lambda spec: spec.rollout.timeout),
+    _between("verify.timeout", "1s", "1h", lambda spec: spec.verify.timeout),
+    # As long as the longest overlap of any known provider.
+    _between("soak", "0s", "168h", lambda spec: spec.soak),
+)
+
+
+def _credentials(spec: ProviderSpec, block: str) -> CredentialRef | None:
+    found = getattr(spec, block)
+    return None if found is None else found.secret_ref
+
+
+def _encrypted(url: str | None) -> bool:
+    return url is None or url.startswith("https://") or re.search(LOOPBACK_URL_PATTERN, url) is not None
+
+
+def _safe_url(block: str) -> Rule[ProviderSpec]:
+    url = f"self.{block}.baseUrl"
+    safe = f"{url}.startsWith('https://') || {url}.matches(r'{LOOPBACK_URL_PATTERN}')"
+    return Rule(
+        f"{block}.baseUrl",
+        "must begin with https://: plain http is only for loopback addresses",
+        f"!has(self.{block}) || !has({url}) || {safe}",
+        lambda spec: getattr(spec, block) is None or _encrypted(getattr(spec, block).base_url),
+    )
+
+
+# CEL reserves the word "namespace"; Kubernetes lets rules say __namespace__ for a field of that name.
+def _no_namespace(block: str) -> Rule[ProviderSpec]:
+    return Rule(
+        f"{block}.secretRef.namespace",
+        "must be left out: a RotationProvider reads the Secrets of its own namespace;"
+        " for another one use a ClusterRotationProvider",
+        f"!has(self.{block}) || !has(self.{block}.secretRef.__namespace__)",
+        lambda spec: (ref := _credentials(spec, block)) is None or ref.namespace is None,
+    )
+
+
+def _namespace(block: str) -> Rule[ProviderSpec]:
+    return Rule(
+        f"{block}.secretRef.namespace",
+        "is required in a ClusterRotationProvider: name the namespace of the Secret",
+        f"!has(self.{block}) || has(self.{block}.secretRef.__namespace__)",
+        lambda spec: (ref := _credentials(spec, block)) is None or ref.namespace is not None,
+    )
+
+
+_PROVIDER: Final[tuple[Rule[ProviderSpec], ...]] = (
+    Rule(
+        "",
+        f"must hold exactly one provider: {', '.join(PROVIDER_BLOCKS)}",
+        exactly_one(PROVIDER_BLOCKS),
+        lambda spec: sum(getattr(spec, block) is not None for block in PROVIDER_BLOCKS) == 1,
+    ),
+    *map(_safe_url, PROVIDER_BLOCKS),
+    _between("timeouts.connect", "100ms", "60s", lambda spec: spec.timeouts.connect),
+    _between("timeouts.read", "1s", "10m", lambda spec: spec.timeouts.read),
+)
+
+RULES: Final[Mapping[str, tuple[Rule[Any], ...]]] = {
+    ROTATION_KIND: _ROTATION,
+    ProviderKind.ROTATION_PROVIDER: (*_PROVIDER, *map(_no_namespace, PROVIDER_BLOCKS)),
+    ProviderKind.CLUSTER_ROTATION_PROVIDER: (*_PROVIDER, *map(_namespace, PROVIDER_BLOCKS)),
+}
+
+
+def validate_rotation(spec: object) -> RotationSpec | Invalid:
+    """The spec of a ClientSecretRotation, whatever an API server may have let through, or what is wrong with it."""
+    return _validate(RotationSpec, spec, RULES[ROTATION_KIND])
+
+
+def validate_provider(spec: object, kind: ProviderKind) -> ProviderSpec | Invalid:
+    """The spec of a RotationProvider or ClusterRotationProvider, or what is wrong with it."""
+    return _validate(ProviderSpec, spec, RULES[kind])
+
+
+def _validate(model: type[Spec], spec: object, rules: tuple[Rule[Spec], ...]) -> Spec | Invalid:
+    try:
+        # As JSON, because strictness then means what an API server means by it: no "true" for true, no 10 for "10".
+        text = json.dumps(_without_nulls(spec))
+        known = model.model_validate_json(text, strict=True, by_alias=True, by_name=False)
+    except ValidationError as error:
+        return Invalid(tuple(map(_translate, error.errors(include_url=False, include_input=False))))
+    broken = tuple(rule.violation() for rule in rules if not rule.holds(known))
+    return Invalid(broken) if broken else known
+
+
+def _without_nulls(value: object) -> object:
+    """A null means what a field left out means, as for API servers."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return value
+
+
+_PATTERNS: Final[Mapping[str, str]] = {
+    NAME_PATTERN: 'may hold lower-case letters, digits, "-" and ".", and must begin and end with a letter or digit',
+    SECRET_KEY_PATTERN: 'may hold only letters, digits, "-", "_" and "."',
+    PROJECT_ID_PATTERN: 'may hold only letters, digits, "-" and "_"',
+    CLIENT_ID_PATTERN: "must not be blank, begin or end with a space, or hold control characters",
+    BASE_URL_PATTERN: 'must be a URL such as "https://proxy.example.com/stytch", without user, query and fragment',
+}
+
+_MESSAGES: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
+    "missing": lambda _: "is required",
+    "model_type": lambda _: "must be an object with fields of its own",
+    "string_type": lambda _: "must be text: put it in quotes",
+    "bool_type": lambda _: "must be true or false",
+    "int_type": lambda _: "must be a whole number",
+    "enum": lambda context: "must be " + context["expected"].replace("'", '"'),
+    "string_too_short": lambda _: "must not be empty",
+    "string_too_long": lambda context: f"must not be longer than {context['max_length']} characters",
+    "greater_than_equal": lambda context: f"must be at least {context['ge']}",
+    "less_than_equal": lambda context: f"must be at most {context['le']}",
+    "string_pattern_mismatch": lambda context: _PATTERNS[context["pattern"]],
+    "value_error": lambda context: str(context["error"]),
+}
+
+
+def _translate(error: ErrorDetails) -> Violation:
+    field = ".".join(map(str, ("spec", *error["loc"])))
+    wording = _MESSAGES.get(error["type"])
+    return Violation(field, wording(error.get("ctx", {})) if wording else error["msg"])
