@@ -56,7 +56,7 @@ assets: venv ## Provide the control plane's binaries (cached)
 	@$(BIN)/python -c 'from sandbox.assets import provide; print(provide().directory)'
 
 crds: venv ## Write crds/ from the models
-	@$(BIN)/python -m keyturn.api.generate crds
+	@$(BIN)/python -m keyturn.api.crd crds/
 
 image: ## Build the container image: make image BUILDER=docker
 	@$(BUILDER) build --tag keyturn:latest .
