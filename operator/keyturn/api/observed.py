@@ -39,6 +39,7 @@ class Journal:
     rotation_id: str
     previous: SecretStr | None
     pending: SecretStr | None
+    uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,59 @@
+"""The `keyturn` command."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keyturn import __version__
+from keyturn.controller.logs import LogFormat, configure
+from keyturn.controller.operator import Settings
+from keyturn.controller.operator import run as run_operator
+
+app = typer.Typer(
+    name="keyturn",
+    help="Rotate client secrets without downtime: a Kubernetes operator.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def run(
+    kubeconfig: Annotated[
+        Path | None, typer.Option(envvar="KEYTURN_KUBECONFIG", help="Kubeconfig file; in a pod its ServiceAccount.")
+    ] = None,
+    context: Annotated[str | None, typer.Option(help="Context in the kubeconfig file.")] = None,
+    log_format: Annotated[
+        LogFormat, typer.Option(envvar="KEYTURN_LOG_FORMAT", help="Log lines for people or for machines.")
+    ] = LogFormat.JSON,
+    debug: Annotated[bool, typer.Option(envvar="KEYTURN_DEBUG", help="Log every decision.")] = False,
+    health: Annotated[
+        str, typer.Option(envvar="KEYTURN_HEALTH", help='Address of the probes, "" for none.')
+    ] = "0.0.0.0:8080",
+    workers: Annotated[int, typer.Option(min=1, max=500, help="Rotations in work at the same time.")] = 20,
+    sweep_interval: Annotated[
+        float, typer.Option(min=1, help="Seconds between two searches for missed events.")
+    ] = 600.0,
+) -> None:
+    """Run the operator until SIGTERM; rotations under way go on with the next start."""
+    configure(log_format, debug=debug)
+    endpoint = f"http://{health}/healthz" if health else None
+    settings = Settings(
+        kubeconfig=kubeconfig,
+        context=context,
+        health_endpoint=endpoint,
+        workers=workers,
+        sweep_interval=sweep_interval,
+    )
+    asyncio.run(run_operator(settings))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)

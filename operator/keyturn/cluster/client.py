@@ -1,0 +1,246 @@
+"""JSON requests to the API server over the official asynchronous client.
+
+The typed models of that client are not used: decoding pods into them costs more than everything else in a rotation.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from kubernetes.aio import client as official
+from kubernetes.aio.config import incluster_config, kube_config
+
+from keyturn.cluster.errors import ClusterError, Conflict, Expired, Forbidden, Invalid, NotFound, Unavailable
+
+FIELD_MANAGER = "keyturn"
+JSON = "application/json"
+_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+MERGE_PATCH = "application/merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+
+_LIST_PAGE = 500
+_MESSAGE_LIMIT = 300
+_REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
+# The client logs the bodies of answers when asked for debug output: they hold Secrets.
+logging.getLogger("kubernetes").setLevel(logging.INFO)
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One kind of object, as the API server addresses it."""
+
+    api_version: str
+    plural: str
+    kind: str
+    namespaced: bool = True
+
+    def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
+        root = "/api/" if "/" not in self.api_version else "/apis/"
+        parts = [root + self.api_version]
+        if namespace is not None and self.namespaced:
+            parts += ["namespaces", quote(namespace, safe="")]
+        parts += [self.plural]
+        parts += [quote(part, safe="") for part in (name, subresource) if part is not None]
+        return "/".join(parts)
+
+
+class Kube:
+    """A connection to one API server. Safe for concurrent use; close it with `aclose`."""
+
+    def __init__(self, configuration: official.Configuration) -> None:
+        configuration.connection_pool_maxsize = 64
+        self._api = official.ApiClient(configuration)
+
+    @classmethod
+    async def connect(cls, kubeconfig: Path | None = None, context: str | None = None) -> Kube:
+        """Connect with the pod's ServiceAccount where there is one and no kubeconfig is given, else with a kubeconfig.
+
+        The ServiceAccount token is read again every minute, as the kubelet renews it. Raises ConfigException.
+        """
+        configuration = official.Configuration()
+        if kubeconfig is None and context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
+            incluster_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
+        else:
+            await kube_config.load_kube_config(  # type: ignore[no-untyped-call]
+                str(kubeconfig) if kubeconfig else None, context, configuration, persist_config=False
+            )
+        return cls(configuration)
+
+    @property
+    def host(self) -> str:
+        return str(self._api.configuration.host)
+
+    async def credentials(self) -> dict[str, Any]:
+        """How to reach and authenticate to the API server now, as keyword arguments of kopf.ConnectionInfo."""
+        configuration = self._api.configuration
+        scheme, _, token = (await self._headers(JSON)).get("authorization", "").partition(" ")
+        return {
+            "server": configuration.host,
+            "ca_path": configuration.ssl_ca_cert,
+            "ca_data": configuration.ca_cert_data,
+            "insecure": not configuration.verify_ssl,
+            "scheme": scheme or None,
+            "token": token or None,
+            "certificate_path": configuration.cert_file,
+            "private_key_path": configuration.key_file,
+        }
+
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> dict[str, Any]:
+        return await self._request("GET", resource, namespace, name)
+
+    async def create(
+        self, resource: Resource, namespace: str | None, body: Mapping[str, Any], *, dry_run: bool = False
+    ) -> dict[str, Any]:
+        return await self._request("POST", resource, namespace, None, body=body, query=_writing(dry_run))
+
+    async def merge(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        name: str,
+        body: Mapping[str, Any],
+        *,
+        subresource: str | None = None,
+        dry_run: bool = False,
+    ) -> dict[str, Any]:
+        """Merge-patch an existing object; with metadata.resourceVersion in the body only if it is still that one."""
+        return await self._request(
+            "PATCH",
+            resource,
+            namespace,
+            name,
+            body=body,
+            content_type=MERGE_PATCH,
+            query=_writing(dry_run),
+            subresource=subresource,
+        )
+
+    async def apply(
+        self, resource: Resource, namespace: str | None, name: str, body: Mapping[str, Any], *, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Server-side apply the fields in the body, taking them over from other managers."""
+        query = {**_writing(dry_run), "force": "true"}
+        whole = {"apiVersion": resource.api_version, "kind": resource.kind, **body}
+        return await self._request(
+            "PATCH", resource, namespace, name, body=whole, content_type=APPLY_PATCH, query=query
+        )
+
+    async def delete(self, resource: Resource, namespace: str | None, name: str, *, uid: str, version: str) -> None:
+        """Delete exactly the object that was read; raises Conflict when it is another by now."""
+        preconditions = {"uid": uid, "resourceVersion": version}
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
+        await self._request("DELETE", resource, namespace, name, body=body)
+
+    async def list(
+        self, resource: Resource, namespace: str | None = None, *, metadata_only: bool = False
+    ) -> list[dict[str, Any]]:
+        """All objects of one kind, in pages, as of one moment. Items carry no kind of their own kind."""
+        accept = _METADATA if metadata_only else JSON
+        items: list[dict[str, Any]] = []
+        query: dict[str, str] = {"limit": str(_LIST_PAGE)}
+        while True:
+            page = await self._request("GET", resource, namespace, None, query=query, accept=accept)
+            items += page.get("items") or []
+            token = page["metadata"].get("continue")
+            if not token:
+                return items
+            query["continue"] = token
+
+    async def watch(self, resource: Resource, namespace: str) -> AsyncIterator[dict[str, Any]]:
+        """Events from now on, until the server ends the stream; raises ClusterError when it breaks."""
+        query = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": "300"}
+        timeout = aiohttp.ClientTimeout(total=330, connect=10, sock_read=120)
+        verb = f"watch {resource.plural} in {namespace}"
+        url = self._api.configuration.host + resource.path(namespace) + "?" + urlencode(query)
+        try:
+            answer = await self._api.call_api("GET", url, await self._headers(JSON), None, None, timeout)
+            async with answer.response as response:
+                if response.status != 200:
+                    raise _error(verb, response.status, await response.read(), response.headers)
+                async for line in response.content:
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        raise _error(verb, event["object"].get("code", 500), line, {})
+                    yield event
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise Unavailable(f"{verb}: {type(error).__name__}") from None
+
+    async def aclose(self) -> None:
+        await self._api.close()  # type: ignore[no-untyped-call]
+
+    async def _headers(self, content_type: str, accept: str = JSON) -> dict[str, str]:
+        headers = {"Content-Type": content_type, "Accept": accept, "User-Agent": FIELD_MANAGER}
+        await self._api.update_params_for_auth(headers, [], ["BearerToken"], "", "", None)
+        return headers
+
+    async def _request(
+        self,
+        method: str,
+        resource: Resource,
+        namespace: str | None,
+        name: str | None,
+        *,
+        body: Mapping[str, Any] | None = None,
+        content_type: str = JSON,
+        query: Mapping[str, str] | None = None,
+        subresource: str | None = None,
+        accept: str = JSON,
+    ) -> dict[str, Any]:
+        url = self._api.configuration.host + resource.path(namespace, name, subresource)
+        if query:
+            url += "?" + urlencode(query)
+        where = f" in namespace {namespace}" if namespace else ""
+        verb = f"{method.lower()} {resource.plural} {name or ''}".rstrip() + where
+        try:
+            answer = await self._api.call_api(
+                method, url, await self._headers(content_type, accept), body, None, _REQUEST_TIMEOUT
+            )
+            payload: bytes = await answer.read()  # type: ignore[no-untyped-call]
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            # The type only: the text of some of these holds the request.
+            raise Unavailable(f"{verb}: no answer from the API server ({type(error).__name__})") from None
+        if not 200 <= answer.status <= 299:
+            raise _error(verb, answer.status, payload, answer.headers, secret=resource.plural == "secrets")
+        decoded: dict[str, Any] = json.loads(payload)
+        return decoded
+
+
+def _writing(dry_run: bool) -> dict[str, str]:
+    return {"fieldManager": FIELD_MANAGER, **({"dryRun": "All"} if dry_run else {})}
+
+
+_KINDS: Mapping[int, type[ClusterError]] = {
+    400: Invalid,
+    401: Unavailable,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    410: Expired,
+    413: Invalid,
+    415: Invalid,
+    422: Invalid,
+}
+
+
+def _error(verb: str, status: int, payload: bytes, headers: Mapping[str, str], *, secret: bool = False) -> ClusterError:
+    """Name the request and quote the server; what it says of a Secret may quote the content, so that is cut."""
+    try:
+        said = json.loads(payload)
+        said = said.get("object", said)
+        message, word = str(said.get("message", "")), str(said.get("reason", ""))
+    except (ValueError, AttributeError):
+        message, word = "", ""
+    kind = _KINDS.get(status, Unavailable)
+    quoted = word if secret and kind is not Forbidden else message[:_MESSAGE_LIMIT]
+    after = headers.get("Retry-After", "")
+    retry_after = timedelta(seconds=int(after)) if after.isdigit() else None
+    return kind(f"{verb}: {status} {quoted}".rstrip(), retry_after)

@@ -1,0 +1,102 @@
+"""Eyes on the namespaces in which rotations run: shared listings, and a wake-up when something changes there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable
+from typing import Final
+
+from keyturn.api.observed import Consumers
+from keyturn.cluster.client import Kube, Resource
+from keyturn.cluster.errors import ClusterError
+from keyturn.cluster.resources import DEPLOYMENTS, PODS, REPLICASETS
+from keyturn.cluster.workloads import Namespace, consumers_of
+
+Key = tuple[str, str]
+
+_log = logging.getLogger(__name__)
+_BACKOFF_SECONDS: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+class Observers:
+    """Listings of any namespace, and watches on those that are followed.
+
+    A listing that `look` returns began after `look` was called, and is a consistent read: what decides over the end of a
+    value is never stale (I4). Callers that wait at the same time share one listing.
+    """
+
+    def __init__(self, kube: Kube, wake: Callable[[Key], None]) -> None:
+        """`wake` is called with every following key when something changes in its namespace."""
+        self._kube = kube
+        self._wake = wake
+        self._next: dict[str, asyncio.Task[Namespace]] = {}
+        self._running: dict[str, asyncio.Task[Namespace]] = {}
+        self._followers: dict[str, set[Key]] = {}
+        self._watches: dict[str, list[asyncio.Task[None]]] = {}
+
+    async def look(self, namespace: str, secret: str) -> Consumers:
+        """Everything in the namespace that reads the Secret. Raises ClusterError."""
+        task = self._next.get(namespace)
+        if task is None:
+            task = asyncio.create_task(self._list(namespace, self._running.get(namespace)))
+            self._next[namespace] = task
+        return consumers_of(await asyncio.shield(task), secret)
+
+    def follow(self, key: Key) -> None:
+        """Wake the key (namespace, name) on changes in its namespace, until `unfollow`."""
+        namespace = key[0]
+        self._followers.setdefault(namespace, set()).add(key)
+        if namespace not in self._watches:
+            self._watches[namespace] = [
+                asyncio.create_task(self._watch(resource, namespace), name=f"watch-{resource.plural}-{namespace}")
+                for resource in (PODS, DEPLOYMENTS)
+            ]
+
+    def unfollow(self, key: Key) -> None:
+        followers = self._followers.get(key[0], set())
+        followers.discard(key)
+        if not followers:
+            self._followers.pop(key[0], None)
+            for task in self._watches.pop(key[0], []):
+                task.cancel()
+
+    async def aclose(self) -> None:
+        tasks = [task for watches in self._watches.values() for task in watches]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, *self._next.values(), *self._running.values(), return_exceptions=True)
+
+    async def _list(self, namespace: str, running: asyncio.Task[Namespace] | None) -> Namespace:
+        if running is not None:
+            await asyncio.wait([running])
+        self._running[namespace] = self._next.pop(namespace)
+        try:
+            deployments, replicasets, pods = await asyncio.gather(
+                *(self._kube.list(resource, namespace) for resource in (DEPLOYMENTS, REPLICASETS, PODS))
+            )
+        finally:
+            if namespace not in self._next:
+                self._running.pop(namespace, None)
+        return Namespace(deployments, replicasets, pods)
+
+    async def _watch(self, resource: Resource, namespace: str) -> None:
+        failures = 0
+        while True:
+            with contextlib.suppress(ClusterError):
+                async for event in self._kube.watch(resource, namespace):
+                    failures = 0
+                    if event["type"] != "BOOKMARK":
+                        self._wake_followers(namespace)
+            # What happened between two watches went unseen.
+            self._wake_followers(namespace)
+            pause = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)]
+            failures += 1
+            _log.debug("watching %s in %s again in about %s s", resource.plural, namespace, pause)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+
+    def _wake_followers(self, namespace: str) -> None:
+        for key in self._followers.get(namespace, ()):
+            self._wake(key)

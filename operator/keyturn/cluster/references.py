@@ -1,0 +1,51 @@
+"""Which pods read a Secret: every way in which a pod spec can name one.
+
+Source: Kubernetes API reference, PodSpec, as of v1.36; the same walk as `visitPodSecretNames` in pkg/api/v1/pod.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+_DIRECT_VOLUMES = ("azureFile", "cephfs", "cinder", "flexVolume", "iscsi", "rbd", "scaleIO", "storageos")
+
+
+def reads_secret(pod_spec: dict[str, Any], name: str) -> bool:
+    """Whether a pod of this spec reads the Secret of this name in its own namespace."""
+    return any(found == name for found in secret_names(pod_spec))
+
+
+def secret_names(pod_spec: dict[str, Any]) -> Iterator[str]:
+    """The names of all Secrets that a pod of this spec reads, with repetitions."""
+    for pull in pod_spec.get("imagePullSecrets") or []:
+        yield pull.get("name", "")
+    for group in ("initContainers", "containers", "ephemeralContainers"):
+        for container in pod_spec.get(group) or []:
+            yield from _container(container)
+    for volume in pod_spec.get("volumes") or []:
+        yield from _volume(volume)
+
+
+def _container(container: dict[str, Any]) -> Iterator[str]:
+    for source in container.get("envFrom") or []:
+        if "secretRef" in source:
+            yield source["secretRef"].get("name", "")
+    for variable in container.get("env") or []:
+        reference = (variable.get("valueFrom") or {}).get("secretKeyRef")
+        if reference:
+            yield reference.get("name", "")
+
+
+def _volume(volume: dict[str, Any]) -> Iterator[str]:
+    if "secret" in volume:
+        yield volume["secret"].get("secretName", "")
+    for source in (volume.get("projected") or {}).get("sources") or []:
+        if "secret" in source:
+            yield source["secret"].get("name", "")
+    csi = (volume.get("csi") or {}).get("nodePublishSecretRef")
+    if csi:
+        yield csi.get("name", "")
+    for kind in _DIRECT_VOLUMES:
+        source = volume.get(kind) or {}
+        yield (source.get("secretRef") or {}).get("name", "") or source.get("secretName", "")

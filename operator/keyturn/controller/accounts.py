@@ -1,0 +1,77 @@
+"""Provider accounts that are ready to be called: built from their objects, kept while nothing about them changes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import SecretStr
+
+from keyturn.api.provider import ProviderKind, ProviderSpec
+from keyturn.api.rotation import ProviderRef
+from keyturn.api.rules import Invalid, validate_provider
+from keyturn.cluster.accounts import CredentialMissing, read_credentials
+from keyturn.cluster.client import Kube
+from keyturn.cluster.errors import NotFound
+from keyturn.cluster.resources import CLUSTER_PROVIDERS, PROVIDERS
+from keyturn.controller.index import Index, ProviderKey, provider_key
+from keyturn.providers import registry
+from keyturn.providers.base import Provider, ProviderConfigError
+from keyturn.rotation.world import Problem, ProviderView
+
+
+class Accounts:
+    """Finds the provider of a rotation, with its credentials as they are now."""
+
+    def __init__(self, kube: Kube, index: Index) -> None:
+        self._kube = kube
+        self._index = index
+        self._built: dict[ProviderKey, tuple[tuple[object, ...], Provider]] = {}
+
+    async def find(self, namespace: str, ref: ProviderRef) -> tuple[ProviderView, Provider | None]:
+        """The account that a rotation in `namespace` refers to, or why it cannot be used. Raises ClusterError."""
+        key = provider_key(ref.kind, namespace, ref.name)
+        raw = self._index.provider(key) or await self._fetch(key)
+        if raw is None:
+            message = f"{ref.kind} {ref.name} does not exist: create it, or correct spec.providerRef"
+            return ProviderView(problem=Problem("ProviderNotFound", message), gone=True), None
+        spec = validate_provider(raw.get("spec") or {}, ref.kind)
+        if isinstance(spec, Invalid):
+            return ProviderView(problem=Problem("ProviderInvalid", f"{ref.kind} {ref.name}: {spec}")), None
+        try:
+            credentials = await read_credentials(self._kube, namespace, registry.credential_refs(spec))
+            provider = await self._build(key, raw, spec, credentials)
+        except ProviderConfigError as error:
+            return ProviderView(problem=Problem("ProviderInvalid", f"{ref.kind} {ref.name}: {error}")), None
+        except CredentialMissing as error:
+            problem = Problem(error.reason, f"{ref.kind} {ref.name}: {error}")
+            return ProviderView(problem=problem, gone=error.gone), None
+        return ProviderView(capabilities=provider.capabilities), provider
+
+    async def _fetch(self, key: ProviderKey) -> dict[str, Any] | None:
+        """Ask the API server before saying that something is missing: the index may lag behind."""
+        kind, namespace, name = key
+        resource = CLUSTER_PROVIDERS if kind == ProviderKind.CLUSTER_ROTATION_PROVIDER else PROVIDERS
+        try:
+            return await self._kube.get(resource, namespace or None, name)
+        except NotFound:
+            return None
+
+    async def _build(
+        self, key: ProviderKey, raw: dict[str, Any], spec: ProviderSpec, credentials: Mapping[str, SecretStr]
+    ) -> Provider:
+        digest = hashlib.sha256()
+        for purpose in sorted(credentials):
+            digest.update(f"{purpose}\0{credentials[purpose].get_secret_value()}\0".encode())
+        version = (raw["metadata"]["uid"], raw["metadata"]["generation"], digest.digest())
+        known = self._built.get(key)
+        if known is not None and known[0] == version:
+            return known[1]
+        provider = registry.build(spec, credentials)
+        self._built[key] = (version, provider)
+        return provider
+
+    async def aclose(self) -> None:
+        await asyncio.gather(*(provider.aclose() for _, provider in self._built.values()))

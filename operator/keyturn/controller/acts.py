@@ -1,0 +1,212 @@
+"""Carrying out single steps: each takes the world and gives back the world with what was learned."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Final, TypeVar
+
+from pydantic import SecretStr
+
+from keyturn.api.observed import Journal
+from keyturn.api.semantics import Inspection, Outcome, Standing
+from keyturn.cluster import secrets, workloads
+from keyturn.cluster.client import Kube
+from keyturn.cluster.errors import ClusterError, Conflict, NotFound
+from keyturn.cluster.observer import Observers
+from keyturn.controller.accounts import Accounts
+from keyturn.providers.base import Provider
+from keyturn.rotation.steps import (
+    CallProvider,
+    DropJournal,
+    Observe,
+    OpenJournal,
+    Publish,
+    Rehearse,
+    Restart,
+    Step,
+    Verify,
+)
+from keyturn.rotation.world import UNOBSERVED, Aspect, Call, Operation, World
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+_KEEP_RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_REHEARSAL_STAMP: Final = "rehearsal"
+# Staged providers keep both values until they are told otherwise; others will take it from the spec.
+_NO_OVERLAP: Final = timedelta(0)
+
+
+class Acts:
+    """The acts of one pass. All raise ClusterError; what a provider does is in the world that they return."""
+
+    def __init__(self, kube: Kube, accounts: Accounts, observers: Observers, owner: secrets.Owner) -> None:
+        self._kube = kube
+        self._accounts = accounts
+        self._observers = observers
+        self._owner = owner
+        self._provider: Provider | None = None
+
+    async def perform(self, step: Step, world: World) -> World:
+        """Carry out a step that touches something other than the rotation's own object."""
+        match step:
+            case Observe(what):
+                return await self._observe(what, world)
+            case Rehearse():
+                return await self._rehearse(step, world)
+            case OpenJournal(previous):
+                return await self._open_journal(previous, world)
+            case DropJournal():
+                return await self._drop_journal(world)
+            case CallProvider(operation):
+                return await self._call(operation, world)
+            case Verify(value):
+                verification = await self._account().verify(world.subject.client_id, value)
+                return replace(world, verification=verification)
+            case Publish():
+                return await self._publish(step, world)
+            case Restart():
+                return await self._restart(step, world)
+        raise TypeError(f"not an act: {type(step).__name__}")
+
+    async def _observe(self, what: Aspect, world: World) -> World:
+        namespace, subject = self._owner.namespace, world.subject
+        if what is Aspect.PROVIDER:
+            view, self._provider = await self._accounts.find(namespace, subject.provider_ref)
+            return replace(world, provider=view)
+        if what is Aspect.SECRET:
+            return replace(world, secret=await secrets.read_secret(self._kube, namespace, subject.secret_ref))
+        if what is Aspect.JOURNAL:
+            return replace(world, journal=await secrets.read_journal(self._kube, self._owner))
+        if what is Aspect.CONSUMERS:
+            return replace(world, consumers=await self._observers.look(namespace, subject.secret_ref.name))
+        journal = world.journal if isinstance(world.journal, Journal) else None
+        inspection = await self._account().inspect(
+            subject.client_id,
+            previous=journal.previous if journal else None,
+            pending=journal.pending if journal else None,
+        )
+        return replace(world, inspection=inspection)
+
+    async def _rehearse(self, step: Rehearse, world: World) -> World:
+        secret, ref = world.see_secret(), world.subject.secret_ref
+        placeholder = SecretStr(_REHEARSAL_STAMP)
+        await secrets.publish(
+            self._kube,
+            self._owner,
+            ref,
+            world.subject.client_id,
+            secret,
+            value=placeholder,
+            previous=placeholder,
+            dry_run=True,
+        )
+        if step.workload is not None:
+            namespace = self._owner.namespace
+            await workloads.restart(self._kube, namespace, step.workload, _REHEARSAL_STAMP, dry_run=True)
+        return replace(world, rehearsed=True)
+
+    async def _open_journal(self, previous: SecretStr | None, world: World) -> World:
+        try:
+            journal = await secrets.open_journal(self._kube, self._owner, world.record.id, previous)
+        except Conflict:
+            return replace(world, journal=UNOBSERVED)
+        return replace(world, journal=journal)
+
+    async def _drop_journal(self, world: World) -> World:
+        journal = world.see_journal()
+        if journal is not None:
+            await secrets.drop_journal(self._kube, self._owner, journal)
+        return replace(world, journal=None)
+
+    async def _call(self, operation: Operation, world: World) -> World:
+        client, provider = world.subject.client_id, self._account()
+        if operation is Operation.START:
+            return await self._start(client, provider, world)
+        act: Callable[[str], Awaitable[Outcome]]
+        act, standing = (
+            (provider.finalize, Standing.FINISHED)
+            if operation is Operation.FINALIZE
+            else (provider.cancel, Standing.UNROTATED)
+        )
+        outcome = await act(client)
+        _log_call(operation, outcome, self._context(world))
+        inspection = Inspection(outcome, standing) if outcome.ok else UNOBSERVED
+        return replace(world, inspection=inspection, call=Call(operation, outcome))
+
+    async def _start(self, client: str, provider: Provider, world: World) -> World:
+        journal = world.see_journal()
+        assert journal is not None
+        # Once the request is under way its answer must reach the journal, whatever becomes of this worker.
+        call = asyncio.ensure_future(self._start_and_keep(client, provider, journal, world))
+        return await _uninterrupted(call)
+
+    async def _start_and_keep(self, client: str, provider: Provider, journal: Journal, world: World) -> World:
+        issued = await provider.start(client, current=journal.previous, overlap=_NO_OVERLAP)
+        _log_call(Operation.START, issued.outcome, self._context(world))
+        call = Call(Operation.START, issued.outcome)
+        if issued.secret is None:
+            return replace(world, inspection=UNOBSERVED, call=call)
+        kept = await self._keep_pending(journal, issued.secret, self._context(world))
+        return replace(world, journal=kept, inspection=UNOBSERVED, call=call)
+
+    async def _keep_pending(self, journal: Journal, pending: SecretStr, context: dict[str, str]) -> Journal:
+        """Write the answer to the journal (I2); it exists nowhere else, so this tries until it succeeds."""
+        attempt = 0
+        while True:
+            try:
+                return await secrets.keep_pending(self._kube, self._owner, journal, pending)
+            except ClusterError as error:
+                _log.error("the new value is held in memory until the journal can be written: %s", error, extra=context)
+            await asyncio.sleep(_KEEP_RETRY_SECONDS[min(attempt, len(_KEEP_RETRY_SECONDS) - 1)])
+            attempt += 1
+
+    async def _publish(self, step: Publish, world: World) -> World:
+        view = await secrets.publish(
+            self._kube,
+            self._owner,
+            world.subject.secret_ref,
+            world.subject.client_id,
+            world.see_secret(),
+            value=step.value,
+            previous=step.previous,
+        )
+        _log.info("wrote Secret %s", view.name, extra=self._context(world))
+        return replace(world, secret=view, consumers=UNOBSERVED)
+
+    async def _restart(self, step: Restart, world: World) -> World:
+        for workload in step.workloads:
+            try:
+                await workloads.restart(self._kube, self._owner.namespace, workload, step.stamp)
+            except NotFound:
+                continue
+            _log.info("restarted %s/%s", workload.kind, workload.name, extra=self._context(world))
+        return replace(world, consumers=UNOBSERVED)
+
+    def _account(self) -> Provider:
+        assert self._provider is not None
+        return self._provider
+
+    def _context(self, world: World) -> dict[str, str]:
+        record = world.status.rotation
+        return {"object": f"{self._owner.namespace}/{self._owner.name}", "rotation": record.id if record else ""}
+
+
+async def _uninterrupted(task: asyncio.Future[T]) -> T:
+    """Wait for the task to end even if the waiting one is cancelled, and only then let the cancellation through."""
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
+def _log_call(operation: Operation, outcome: Outcome, context: dict[str, str]) -> None:
+    if outcome.ok:
+        _log.info("provider: %s done (request %s)", operation, outcome.request_id or "-", extra=context)
+    else:
+        _log.warning("provider: %s %s: %s", operation, outcome.effect, outcome.message, extra=context)

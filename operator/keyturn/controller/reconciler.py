@@ -1,0 +1,231 @@
+"""One pass over one rotation: observe, decide, act, record, until there is nothing to do now.
+
+The rules are in `keyturn.rotation`; the acts are in `keyturn.controller.acts`. Here is only the loop that joins them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from keyturn.api.rotation import Phase, RotationStatus
+from keyturn.api.rules import Invalid, validate_rotation
+from keyturn.cluster import events, rotations
+from keyturn.cluster.client import Kube
+from keyturn.cluster.errors import ClusterError, Conflict, Forbidden, NotFound
+from keyturn.cluster.observer import Observers
+from keyturn.cluster.resources import ROTATIONS
+from keyturn.cluster.secrets import Owner
+from keyturn.controller.accounts import Accounts
+from keyturn.controller.acts import Acts
+from keyturn.controller.index import Index, Key
+from keyturn.rotation.lifecycle import decide
+from keyturn.rotation.report import Reportable, announcements, report
+from keyturn.rotation.steps import Advance, Enter, Finish, Rest, SetFinalizer, Step, Wait
+from keyturn.rotation.world import UNOBSERVED, Problem, World
+
+_log = logging.getLogger(__name__)
+
+_MOST_STEPS: Final = 100
+_PROGRESS_EVERY: Final = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """When to come back: after `delay` seconds, or backing off when that is None."""
+
+    delay: float | None
+
+
+class Reconciler:
+    """Brings one rotation as far as it can go now. Never runs twice for one key at a time (the queue sees to it)."""
+
+    def __init__(
+        self, kube: Kube, index: Index, accounts: Accounts, observers: Observers, clock: Callable[[], datetime]
+    ) -> None:
+        self._kube = kube
+        self._index = index
+        self._accounts = accounts
+        self._observers = observers
+        self._clock = clock
+        self._progress_written: dict[Key, datetime] = {}
+
+    async def reconcile(self, key: Key) -> Again | None:
+        """Work on the rotation of this key. None: nothing to do until something changes."""
+        raw = self._index.rotation(key)
+        if raw is None:
+            self._forget(key)
+            return None
+        world = self._world(key, raw)
+        step = decide(world)
+        if isinstance(step, Rest) and (world.deleting or report(world, step) == world.status):
+            self._observers.unfollow(key)
+            return None
+        try:
+            raw = await self._kube.get(ROTATIONS, *key)
+        except NotFound:
+            self._forget(key)
+            return None
+        self._index.put_rotation(raw)
+        return await _Pass(self, key, raw).run()
+
+    def _forget(self, key: Key) -> None:
+        self._index.drop_rotation(key)
+        self._observers.unfollow(key)
+        self._progress_written.pop(key, None)
+
+    def _world(self, key: Key, raw: dict[str, Any]) -> World:
+        """The world before anything was looked at."""
+        meta = raw["metadata"]
+        spec = validate_rotation(raw.get("spec") or {})
+        now = self._clock()
+        return World(
+            now=now,
+            name=meta["name"],
+            uid=meta["uid"],
+            generation=meta["generation"],
+            deleting="deletionTimestamp" in meta,
+            finalizer=rotations.has_finalizer(raw),
+            spec=Problem("InvalidSpec", str(spec)) if isinstance(spec, Invalid) else spec,
+            status=RotationStatus.model_validate(raw.get("status") or {}),
+            fresh_id=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
+            conflict=self._index.conflict(key),
+        )
+
+
+class _Pass:
+    """The state of one pass: the object as it was written last, and the world."""
+
+    def __init__(self, reconciler: Reconciler, key: Key, raw: dict[str, Any]) -> None:
+        self._r = reconciler
+        self._key = key
+        self._raw = raw
+        self._world = reconciler._world(key, raw)
+        owner = Owner(namespace=key[0], name=key[1], uid=raw["metadata"]["uid"])
+        self._acts = Acts(reconciler._kube, reconciler._accounts, reconciler._observers, owner)
+
+    async def run(self) -> Again | None:
+        try:
+            return await self._loop()
+        except Conflict as conflict:
+            _log.info("read again: %s", conflict, extra=self._context())
+            return Again(None)
+        except NotFound as missing:
+            _log.info("changed meanwhile: %s", missing, extra=self._context())
+            return Again(None)
+        except ClusterError as error:
+            return await self._trouble(error)
+        finally:
+            running = self._world.status.rotation is not None
+            (self._r._observers.follow if running else self._r._observers.unfollow)(self._key)
+
+    async def _loop(self) -> Again | None:
+        for _ in range(_MOST_STEPS):
+            self._world = replace(self._world, now=self._r._clock())
+            step = decide(self._world)
+            _log.debug("next: %s", type(step).__name__, extra=self._context())
+            if isinstance(step, Rest | Wait):
+                return await self._pause(step)
+            await self._act(step)
+        raise RuntimeError(f"no end after {_MOST_STEPS} steps")
+
+    async def _act(self, step: Step) -> None:
+        if isinstance(step, Enter | Finish):
+            await self._record(step)
+            self._world = _forget_observations(self._world, step)
+        elif isinstance(step, Advance):
+            self._world = replace(self._world, status=self._advanced(step))
+        elif isinstance(step, SetFinalizer):
+            self._keep(await rotations.write_finalizer(self._r._kube, self._raw, present=step.present))
+            self._world = replace(self._world, finalizer=step.present)
+        else:
+            self._world = await self._acts.perform(step, self._world)
+
+    def _advanced(self, step: Advance) -> RotationStatus:
+        return self._world.status.model_copy(update={"rotation": step.record})
+
+    async def _pause(self, step: Rest | Wait) -> Again | None:
+        if isinstance(step, Rest):
+            if not self._world.deleting:
+                await self._record(step)
+            return None
+        if self._may_record(step):
+            await self._record(step)
+        return Again(step.after.total_seconds() if step.after is not None else None)
+
+    def _may_record(self, step: Wait) -> bool:
+        """Progress within a phase is written at most every two seconds, everything else at once."""
+        written = self._r._progress_written.get(self._key)
+        if written is None or self._world.now - written >= _PROGRESS_EVERY:
+            return True
+        before = RotationStatus.model_validate(self._raw.get("status") or {})
+        return _without_progress(before) != _without_progress(report(self._world, step))
+
+    async def _record(self, step: Reportable) -> None:
+        """Write the status, if it changed, and announce what is new in it."""
+        before = RotationStatus.model_validate(self._raw.get("status") or {})
+        after = report(self._world, step)
+        self._world = replace(self._world, status=after)
+        wire = after.to_wire()
+        if wire == (self._raw.get("status") or {}):
+            return
+        self._keep(await rotations.write_status(self._r._kube, self._raw, wire))
+        self._r._progress_written[self._key] = self._world.now
+        if after.phase is not before.phase:
+            _log.info("phase %s", after.phase, extra=self._context())
+        occasion = after.rotation or after.last_rotation or before.rotation
+        for said in announcements(before, after, step):
+            level = logging.WARNING if said.warning else logging.INFO
+            _log.log(level, "%s: %s", said.reason, said.message, extra=self._context())
+            with contextlib.suppress(ClusterError):
+                await events.write_event(
+                    self._r._kube,
+                    self._raw,
+                    f"{occasion.id if occasion else ''}/{after.phase}",
+                    said.reason,
+                    said.message,
+                    warning=said.warning,
+                    now=self._world.now,
+                )
+
+    async def _trouble(self, error: ClusterError) -> Again:
+        """Say in the status what the API server refuses; when it cannot be said there, the log has to do."""
+        _log.warning("%s", error, extra=self._context())
+        remedy = (
+            "; grant it to Keyturn's ServiceAccount, see manifests/rbac.yaml" if isinstance(error, Forbidden) else ""
+        )
+        wait = Wait(error.reason, f"{error}{remedy}", stalled=error.lasting, after=error.retry_after)
+        with contextlib.suppress(ClusterError):
+            await self._pause(wait)
+        return Again(error.retry_after.total_seconds() if error.retry_after else None)
+
+    def _keep(self, raw: dict[str, Any]) -> None:
+        self._raw = raw
+        self._r._index.put_rotation(raw)
+
+    def _context(self) -> dict[str, str]:
+        record = self._world.status.rotation or self._world.status.last_rotation
+        return {"object": f"{self._key[0]}/{self._key[1]}", "rotation": record.id if record else ""}
+
+
+def _forget_observations(world: World, step: Enter | Finish) -> World:
+    """What was seen before a phase was written down may be out of date after it.
+
+    Only what Preparing has just seen at the provider stays: Starting acts on it, and would otherwise ask twice.
+    """
+    starting = isinstance(step, Enter) and step.record.phase is Phase.STARTING
+    inspection = world.inspection if starting else UNOBSERVED
+    return replace(world, consumers=UNOBSERVED, secret=UNOBSERVED, inspection=inspection, verification=None, call=None)
+
+
+def _without_progress(status: RotationStatus) -> dict[str, Any]:
+    wire = status.to_wire()
+    (wire.get("rotation") or {}).pop("targets", None)
+    for condition in wire["conditions"]:
+        condition.pop("message")
+    return wire

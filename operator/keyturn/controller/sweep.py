@@ -1,0 +1,66 @@
+"""The sweep: what the watches missed is found by listing, in long intervals (KOPF.md 1c: deletes lost on a re-list)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Any, Final
+
+from keyturn.cluster.client import Kube, Resource
+from keyturn.cluster.errors import ClusterError, NotFound
+from keyturn.cluster.resources import CLUSTER_PROVIDERS, PROVIDERS, ROTATIONS
+from keyturn.controller.index import Index, key_of, provider_key_of
+from keyturn.controller.source import Seen
+
+_log = logging.getLogger(__name__)
+_FIRST_RETRY_SECONDS: Final = 1.0
+
+
+class Sweep:
+    """Compares the index with lists of metadata, and repairs the index where they differ."""
+
+    def __init__(self, kube: Kube, index: Index, seen: Seen, interval: float) -> None:
+        """interval: seconds between two sweeps, on average."""
+        self._kube = kube
+        self._index = index
+        self._seen = seen
+        self._interval = interval
+
+    async def run(self, swept: asyncio.Event) -> None:
+        """Sweep until cancelled; `swept` is set after the first sweep that succeeded."""
+        delay = _FIRST_RETRY_SECONDS
+        while True:
+            try:
+                for resource in (CLUSTER_PROVIDERS, PROVIDERS, ROTATIONS):
+                    await self._sweep(resource)
+                swept.set()
+                delay = self._interval
+            except ClusterError as error:
+                _log.warning("sweep: %s", error)
+                delay = min(delay * 2, self._interval)
+            await asyncio.sleep(delay * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+
+    async def _sweep(self, resource: Resource) -> None:
+        identify: Callable[[dict[str, Any]], Any] = key_of if resource is ROTATIONS else provider_key_of
+        listed = {}
+        for item in await self._kube.list(resource, metadata_only=True):
+            item["kind"] = resource.kind
+            listed[identify(item)] = item["metadata"]
+        known = self._index.rotations() if resource is ROTATIONS else self._index.providers()
+        for key, raw in list(known.items()):
+            if raw["kind"] == resource.kind and key not in listed:
+                await self._repair(resource, raw)
+        for key, metadata in listed.items():
+            entry = self._index.rotation(key) if resource is ROTATIONS else self._index.provider(key)
+            if entry is None or entry["metadata"]["resourceVersion"] != metadata["resourceVersion"]:
+                await self._repair(resource, {"kind": resource.kind, "metadata": metadata})
+
+    async def _repair(self, resource: Resource, raw: dict[str, Any]) -> None:
+        """Ask for the object itself: only its absence, seen by name, makes it gone."""
+        metadata = raw["metadata"]
+        try:
+            self._seen(await self._kube.get(resource, metadata.get("namespace"), metadata["name"]), False)
+        except NotFound:
+            self._seen(raw, True)
