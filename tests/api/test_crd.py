@@ -1,0 +1,133 @@
+"""The generated definitions: fresh, structural, documented, with defaults that an API server can apply."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from keyturn.api.crd import crds, schema_for, write
+from keyturn.api.provider import ProviderKind
+from keyturn.api.rules import ROTATION_KIND, Invalid
+from tests.api.samples import BASES, complete, validate
+
+ROOT = Path(__file__).parents[2]
+KINDS = [ROTATION_KIND, *ProviderKind]
+
+
+def test_committed_files_are_fresh(tmp_path: Path) -> None:
+    committed = {path.name for path in (ROOT / "crds").glob("keyturn.dev_*.yaml")}
+    generated = write(tmp_path)
+    assert committed == {path.name for path in generated}, "run `make crds`, and delete files of kinds that are gone"
+    for path in generated:
+        same = path.read_text("utf-8") == (ROOT / "crds" / path.name).read_text("utf-8")
+        assert same, f"crds/{path.name} is stale: run `make crds` and commit the result"
+
+
+def test_files_hold_what_crds_returns(tmp_path: Path) -> None:
+    assert [yaml.safe_load(path.read_text("utf-8")) for path in write(tmp_path)] == crds()
+
+
+def nodes(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """All schemas within a schema, with their paths."""
+    yield path, schema
+    for name, child in schema.get("properties", {}).items():
+        yield from nodes(child, f"{path}.{name}")
+    if "items" in schema:
+        yield from nodes(schema["items"], f"{path}[]")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_schemas_are_structural_and_documented(kind: str) -> None:
+    allowed = {
+        *(
+            "description",
+            "type",
+            "format",
+            "enum",
+            "pattern",
+            "minLength",
+            "maxLength",
+            "minimum",
+            "maximum",
+            "default",
+        ),
+        *("required", "properties", "items", "x-kubernetes-list-type", "x-kubernetes-list-map-keys"),
+        "x-kubernetes-validations",
+    }
+    for path, node in nodes(schema_for(kind)):
+        assert set(node) <= allowed, path
+        assert node["type"] in {"object", "array", "string", "integer", "boolean"}, path
+        assert node.get("description", "").endswith("."), path
+        assert "  " not in node["description"], path
+        assert "\n" not in node["description"], path
+        assert ("items" in node) == (node["type"] == "array") == ("x-kubernetes-list-type" in node), path
+        assert set(node.get("required", [])) <= set(node.get("properties", {})), path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_text_in_the_spec_is_bounded(kind: str) -> None:
+    """API servers estimate the cost of CEL rules from these bounds."""
+    for path, node in nodes(schema_for(kind)["properties"]["spec"]):
+        if node["type"] == "string":
+            assert "enum" in node or node["maxLength"] <= 1_048_576, path
+            assert "default" not in node or "enum" not in node or node["default"] in node["enum"], path
+            assert "default" not in node or re.search(node.get("pattern", ""), node["default"]), path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_servers_and_the_operator_fill_in_the_same_defaults(kind: str) -> None:
+    known = validate(kind, BASES[kind])
+    assert not isinstance(known, Invalid)
+    assert complete(schema_for(kind)["properties"]["spec"], BASES[kind]) == known.to_wire()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_status_has_no_defaults(kind: str) -> None:
+    assert [path for path, node in nodes(schema_for(kind)["properties"]["status"]) if "default" in node] == []
+
+
+def test_conditions_are_merged_by_type_and_other_lists_replaced() -> None:
+    lists = {path: node for path, node in nodes(schema_for(ROTATION_KIND)) if node["type"] == "array"}
+    types = {
+        path: (node["x-kubernetes-list-type"], node.get("x-kubernetes-list-map-keys")) for path, node in lists.items()
+    }
+    assert types == {
+        ".status.conditions": ("map", ["type"]),
+        ".status.rotation.targets": ("atomic", None),
+        ".status.history": ("atomic", None),
+    }
+
+
+def test_names_and_scopes() -> None:
+    said = {
+        definition["metadata"]["name"]: (
+            definition["spec"]["names"]["kind"],
+            definition["spec"]["scope"],
+            definition["spec"]["names"].get("shortNames", []),
+        )
+        for definition in crds()
+    }
+    assert said == {
+        "clientsecretrotations.keyturn.dev": ("ClientSecretRotation", "Namespaced", ["csrot"]),
+        "rotationproviders.keyturn.dev": ("RotationProvider", "Namespaced", []),
+        "clusterrotationproviders.keyturn.dev": ("ClusterRotationProvider", "Cluster", []),
+    }
+
+
+def test_each_kind_of_provider_has_its_own_rule_about_namespaces() -> None:
+    rules = {
+        kind: {entry["rule"] for entry in schema_for(kind)["properties"]["spec"]["x-kubernetes-validations"]}
+        for kind in KINDS
+    }
+    only_namespaced = rules[ProviderKind.ROTATION_PROVIDER] - rules[ProviderKind.CLUSTER_ROTATION_PROVIDER]
+    only_cluster = rules[ProviderKind.CLUSTER_ROTATION_PROVIDER] - rules[ProviderKind.ROTATION_PROVIDER]
+    assert only_namespaced == {"!has(self.stytch) || !has(self.stytch.secretRef.__namespace__)"}
+    assert only_cluster == {"!has(self.stytch) || has(self.stytch.secretRef.__namespace__)"}
+
+
+def test_exactly_one_provider_reads_well_while_there_is_one() -> None:
+    entry = schema_for(ProviderKind.ROTATION_PROVIDER)["properties"]["spec"]["x-kubernetes-validations"][0]
+    assert entry == {"rule": "has(self.stytch)", "message": "spec must hold exactly one provider: stytch"}
