@@ -1,0 +1,237 @@
+"""A world without I/O in which the rotation core runs, is disturbed at any effect, and is watched at every one.
+
+Only `effect` changes anything that outlives the operator's process; `run` plays that process and its queue. Every
+effect takes a little time and is followed by traffic: each running pod calls the provider with the value it holds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from pydantic import SecretStr
+
+from keyturn.api.observed import Journal
+from keyturn.api.rotation import Phase, RotationRecord, RotationSpec, RotationStatus
+from keyturn.rotation.report import Announcement
+from keyturn.rotation.steps import Rest, Wait
+from keyturn.rotation.world import Operation
+from tests.unit.fakecluster import SECOND, FakeDeployment, FakeNamespace, FakeSecret
+from tests.unit.fakeprovider import CANARY, ORIGINAL, FakeProvider, Fault
+from tests.unit.phases import ALLOWED
+
+T = TypeVar("T")
+EPOCH = datetime(2026, 3, 1, 12, 0, 0, 300_000, tzinfo=UTC)
+TICK = SECOND / 2
+EFFECT_TIME = timedelta(milliseconds=20)
+
+
+class Disturbance(StrEnum):
+    """What happens to the operator at one effect."""
+
+    CRASH_BEFORE = "crash before"
+    CRASH_AFTER = "crash after"
+    REPLY_LOST = "reply lost"
+    REFUSED = "refused"
+
+
+class Crash(Exception):
+    """The operator's process dies."""
+
+
+class ApiFailure(Exception):
+    """A request to the API server did not succeed, or nobody knows: the pass ends, the process goes on."""
+
+
+@dataclass
+class FakeResource:
+    """The ClientSecretRotation as the API server stores it; `held_back`: somebody else's finalizer is on it."""
+
+    spec: RotationSpec
+    generation: int = 1
+    status: dict[str, Any] = field(default_factory=dict)
+    finalizer: bool = False
+    deleting: bool = False
+    held_back: bool = False
+
+    @property
+    def gone(self) -> bool:
+        return self.deleting and not self.finalizer and not self.held_back
+
+    def parsed(self) -> RotationStatus:
+        return RotationStatus.model_validate(self.status)
+
+
+@dataclass
+class FakeJournal:
+    rotation_id: str
+    previous: str | None
+    pending: str | None = None
+
+    def view(self) -> Journal:
+        previous, pending = (SecretStr(value) if value is not None else None for value in (self.previous, self.pending))
+        return Journal("journal", "1", self.rotation_id, previous, pending)
+
+
+class Lab:
+    """`plan` says which effect, by its number, is disturbed how; `actions`, what others do right after one."""
+
+    def __init__(self, spec: RotationSpec, *, start: datetime = EPOCH) -> None:
+        self.now = start
+        self.provider = FakeProvider(lambda: self.now)
+        self.namespace = FakeNamespace(lambda: self.now)
+        self.resource = FakeResource(spec)
+        self.journal: FakeJournal | None = None
+        self.account_gone = False
+        self.api_down = False
+        self.plan: Mapping[int, Disturbance] = {}
+        self.actions: dict[int, Callable[[], object]] = {}
+        self.later: list[tuple[datetime, Callable[[], object]]] = []
+        self.log: list[str] = []
+        self.events: list[Announcement] = []
+        self.refused: list[str] = []
+        self.kept: set[str | None] = set()
+        self.excused = False
+        """Somebody has done at the provider or to the values what no operator can make good."""
+        self.ids = 0
+        self.phases: set[tuple[Phase, Phase]] = set()
+
+    # What others do
+
+    def deploy(self, name: str = "web", replicas: int = 2, **how: Any) -> FakeDeployment:
+        deployment = FakeDeployment(name, replicas, **how)
+        self.namespace.deploy(deployment)
+        return deployment
+
+    def hold(self, value: str | None) -> None:
+        """Put the Secret in place, as it was before Keyturn."""
+        self.namespace.secret = FakeSecret(value)
+
+    def edit_secret(self, value: str | None) -> None:
+        secret = self.namespace.secret
+        if secret is None:
+            self.namespace.secret = FakeSecret(value)
+        else:
+            secret.value, secret.version = value, secret.version + 1
+
+    def edit_spec(self, **changes: Any) -> None:
+        if not self.resource.deleting:
+            self.resource.spec = self.resource.spec.model_copy(update=changes)
+            self.resource.generation += 1
+
+    def delete(self) -> None:
+        self.resource.deleting = True
+
+    # Time
+
+    def elapse(self, duration: timedelta) -> None:
+        end = self.now + duration
+        while self.now < end:
+            self.now = min(end, self.now + TICK)
+            for action in [action for due, action in self.later if due <= self.now]:
+                action()
+            self.later = [(due, action) for due, action in self.later if due > self.now]
+            self.namespace.tick()
+            self.traffic()
+
+    def after(self, delay: timedelta, action: Callable[[], object]) -> None:
+        self.later.append((self.now + delay, action))
+
+    def traffic(self) -> None:
+        for pod in self.namespace.running():
+            if pod.held is not None and not self.provider.accepts(pod.held):
+                self.refused.append(f"{self.now:%T.%f} {pod.name} ({pod.stamp}) with {pod.held}")
+        assert self.excused or not self.refused, f"I3: {self.refused[0]}; {self.log}"
+
+    # What Keyturn does
+
+    def effect(self, name: str, change: Callable[[], T], *, at_provider: bool = False) -> T:
+        """Change something durable, unless the plan has it that this goes wrong here."""
+        disturbance = self.plan.get(len(self.log))
+        self.log.append(name)
+        if disturbance is Disturbance.CRASH_BEFORE:
+            raise Crash(name)
+        if at_provider and disturbance in (Disturbance.REPLY_LOST, Disturbance.REFUSED):
+            self.provider.faults.appendleft(Fault.LOST if disturbance is Disturbance.REPLY_LOST else Fault.REFUSED)
+        elif (self.api_down or disturbance is Disturbance.REFUSED) and not at_provider:
+            raise ApiFailure(name)
+        result = change()
+        self.actions.get(len(self.log) - 1, lambda: None)()
+        self._check_values_are_safe()
+        self.elapse(EFFECT_TIME)
+        if disturbance is Disturbance.CRASH_AFTER:
+            raise Crash(name)
+        if disturbance is Disturbance.REPLY_LOST and not at_provider:
+            raise ApiFailure(name)
+        return result
+
+    def check_call(self, operation: Operation) -> None:
+        """I1, I2, I4: what must be true in the moment in which a provider is told to change something."""
+        record = self._recorded()
+        journal, secret = self.journal, self.namespace.secret
+        held = {pod.held for pod in self.namespace.running()} | {secret.value if secret else None}
+        if operation is Operation.START:
+            assert record.phase is Phase.STARTING, f"I1: start in phase {record.phase}"
+            assert self.resource.finalizer, "I11: start without the finalizer"
+            assert journal is not None, "I2: start without a journal"
+            assert journal.pending is None, "I2: start over a value in the journal"
+            assert journal.rotation_id == record.id, "I2: start with another rotation's journal"
+        elif operation is Operation.FINALIZE:
+            assert record.phase is Phase.FINALIZING, f"I1: finalize in phase {record.phase}"
+            assert self.excused or self.provider.current not in held, f"I4: {held} when finalizing"
+            assert journal is not None, "I2: finalize without the journal"
+        else:
+            assert record.phase in (Phase.STARTING, Phase.CANCELLING), f"I1: cancel in phase {record.phase}"
+            pending = self.provider.pending
+            assert self.excused or pending is None or pending not in held, f"I4: {held} when cancelling"
+
+    def _recorded(self) -> RotationRecord:
+        record = self.resource.parsed().rotation
+        assert record is not None, "I1: no durable intent"
+        return record
+
+    def _check_values_are_safe(self) -> None:
+        """I2: a value that is the only valid one exists somewhere durable, whatever else is lost."""
+        secret, journal = self.namespace.secret, self.journal
+        kept = {secret.value if secret else None}
+        if journal is not None:
+            kept |= {journal.previous, journal.pending}
+        self.kept |= kept
+        never_here = self.provider.current == ORIGINAL and self.provider.current not in self.kept
+        assert self.excused or never_here or self.provider.current in kept, f"I2: the current value is lost; {self.log}"
+
+    def check_nothing_leaks(self) -> None:
+        told = json.dumps(self.resource.status) + repr(self.events)
+        assert CANARY not in told, "I8: a secret value in status or events"
+
+    def passed(self, before: Phase, after: Phase) -> None:
+        if before is not after:
+            assert (before, after) in ALLOWED, f"{before} was followed by {after}; {self.log}"
+            self.phases.add((before, after))
+
+    # Running
+
+    def run(self, limit: timedelta = timedelta(minutes=20)) -> Wait | Rest | None:
+        """Play the operator and its queue until it rests, the resource is gone, or the time is over."""
+        from tests.unit.reconciler import reconcile  # noqa: PLC0415 - the two know each other
+
+        end = self.now + limit
+        while True:
+            try:
+                step = None if self.resource.gone else reconcile(self)
+            except Crash:
+                self.elapse(2 * SECOND)
+                continue
+            except ApiFailure:
+                self.elapse(SECOND)
+                if self.now >= end:
+                    return None
+                continue
+            self.check_nothing_leaks()
+            if step is None or isinstance(step, Rest) or self.now >= end:
+                return step
+            self.elapse(max(min(step.after or 5 * SECOND, 5 * SECOND), EFFECT_TIME))
