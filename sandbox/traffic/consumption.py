@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-CLIENT = "sandbox.keyturn.dev/client"
+CLIENT = "client.sandbox.keyturn.dev/kind"
 """Annotation of pods that get a client: the kind of provider, such as `stytch`."""
-CLIENT_SECRET = "sandbox.keyturn.dev/client-secret"
+CLIENT_SECRET = "client.sandbox.keyturn.dev/secret"
 """Annotation: `<Secret>/<key>` with the value to call with."""
-CLIENT_ID = "sandbox.keyturn.dev/client-id"
+CLIENT_ID = "client.sandbox.keyturn.dev/id"
 """Annotation: the client's id; or else CLIENT_ID_KEY."""
-CLIENT_ID_KEY = "sandbox.keyturn.dev/client-id-key"
+CLIENT_ID_KEY = "client.sandbox.keyturn.dev/id-key"
 """Annotation: the key of the same Secret that holds the client's id."""
 
 
