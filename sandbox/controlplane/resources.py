@@ -43,16 +43,30 @@ class Resources:
         """
         for obj in objects:
             path = self.path(obj)
-            answer = self.http.patch(
-                path,
-                params={"fieldManager": FIELD_MANAGER, "force": "true"},
-                content=yaml.safe_dump(obj),
-                headers={"Content-Type": "application/apply-patch+yaml"},
-            )
+            definition = obj["kind"] == "CustomResourceDefinition"
+            answer = self._define(path, obj) if definition else self._apply(path, obj)
             if answer.is_error:
                 raise ApplyError(f"cannot apply {_label(obj)}: {_message(answer)}")
-            if obj["kind"] == "CustomResourceDefinition":
+            if definition:
                 self._wait_established(obj, path)
+
+    def _apply(self, path: str, obj: dict[str, Any]) -> httpx.Response:
+        return self.http.patch(
+            path,
+            params={"fieldManager": FIELD_MANAGER, "force": "true"},
+            content=yaml.safe_dump(obj),
+            headers={"Content-Type": "application/apply-patch+yaml"},
+        )
+
+    def _define(self, path: str, obj: dict[str, Any]) -> httpx.Response:
+        """Create or replace: servers before 1.25 refuse to *apply* a CRD with CEL rules, but drop them when written."""
+        params = {"fieldManager": FIELD_MANAGER}
+        answer = self.http.post(path.rpartition("/")[0], params=params, json=obj)
+        if answer.status_code != httpx.codes.CONFLICT:
+            return answer
+        version = self.http.get(path).raise_for_status().json()["metadata"]["resourceVersion"]
+        replaced = {**obj, "metadata": {**obj["metadata"], "resourceVersion": version}}
+        return self.http.put(path, params=params, json=replaced)
 
     def path(self, obj: dict[str, Any]) -> str:
         """The URL path of `obj`; ApplyError when the server does not serve its kind."""
@@ -104,7 +118,7 @@ class Resources:
         deadline = time.monotonic() + 20
         conditions: list[dict[str, Any]] = []
         while time.monotonic() < deadline:
-            conditions = self.http.get(path).raise_for_status().json().get("status", {}).get("conditions", [])
+            conditions = self.http.get(path).raise_for_status().json().get("status", {}).get("conditions") or []
             if any(c["type"] == "Established" and c["status"] == "True" for c in conditions):
                 return
             time.sleep(0.05)

@@ -1,0 +1,195 @@
+"""Everything a rotation needs around it, on one control plane: pods that run and call, providers, and the operator.
+
+The demo and the end-to-end tests use it alike. Kubelet, pod clients and simulators live on an event loop in a thread of
+their own; the operator is a process of its own, with the shipped ServiceAccount, as it would be in a cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Final, Self, TypeVar
+
+from sandbox.controlplane import ControlPlane, Resources, documents
+from sandbox.controlplane.processes import free_port
+from sandbox.kubelet import Behaviour, KubeletStandIn
+from sandbox.kubelet.api import API
+from sandbox.simulators.base import running
+from sandbox.simulators.stytch import StytchSimulator
+from sandbox.traffic.clients import PodClients
+from sandbox.traffic.probe import StytchProbe, TrafficProbe
+
+T = TypeVar("T")
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+NAMESPACE: Final = "keyturn-system"
+SERVICE_ACCOUNT: Final = "keyturn"
+_MANIFESTS: Final = ("namespace.yaml", "rbac.yaml")
+
+
+class OperatorError(Exception):
+    """The operator did not do what was asked of it; the message quotes its log."""
+
+
+class Operator:
+    """One operator process. Its log is in `log`."""
+
+    def __init__(self, kubeconfig: Path, log: Path, *options: str) -> None:
+        self._arguments = [sys.executable, "-m", "keyturn", "run", "--kubeconfig", str(kubeconfig), *options]
+        self.log = log
+        self._process: subprocess.Popen[bytes] | None = None
+        self._file: IO[bytes] | None = None
+        self.health = f"127.0.0.1:{free_port()}"
+
+    def start(self) -> Self:
+        """Start the process; it is at work within a second or two."""
+        self._file = self.log.open("ab")
+        self._process = subprocess.Popen(
+            [*self._arguments, "--health", self.health],
+            stderr=self._file,
+            stdout=self._file,
+            stdin=subprocess.DEVNULL,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        return self
+
+    @property
+    def pid(self) -> int:
+        """The process id; only while it runs."""
+        if self._process is None:
+            raise OperatorError("the operator was not started")
+        return self._process.pid
+
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def kill(self) -> None:
+        """kill -9, and wait until the process is gone."""
+        self._end(signal.SIGKILL, 10)
+
+    def stop(self, patience: float = 30) -> int:
+        """SIGTERM, and wait for the end: the exit code. Raises OperatorError when it does not end in time."""
+        return self._end(signal.SIGTERM, patience)
+
+    def _end(self, number: signal.Signals, patience: float) -> int:
+        if self._process is None:
+            return 0
+        if self.alive():
+            self._process.send_signal(number)
+        try:
+            code = self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            raise OperatorError(f"the operator did not end within {patience} seconds:\n{self.tail()}") from None
+        finally:
+            if self._file is not None:
+                self._file.close()
+        self._process = None
+        return code
+
+    def tail(self, lines: int = 30) -> str:
+        """The last lines of the log."""
+        return "\n".join(self.log.read_text().splitlines()[-lines:]) if self.log.exists() else ""
+
+
+@dataclass(frozen=True)
+class Account:
+    """A simulated provider account. `kind` is what pods name in the annotation `client.sandbox.keyturn.dev/kind`."""
+
+    kind: str
+    url: str
+    simulator: StytchSimulator
+
+
+@dataclass
+class Stage:
+    """A context manager; everything on it ends with it, and with the process."""
+
+    control_plane: ControlPlane
+    behaviour: Behaviour = field(default_factory=Behaviour)
+    call_rate: float = 5.0
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="stage", daemon=True)
+        self._thread.start()
+        self._probes: dict[str, TrafficProbe] = {}
+        self._stack = AsyncExitStack()
+        self._operators: list[Operator] = []
+        self.pods = self.do(self._open())
+        self.api = Resources(self.control_plane.endpoint)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for operator in self._operators:
+            operator.kill()
+        self.do(self._stack.aclose())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def do(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the stage's event loop and return its result."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def _open(self) -> PodClients:
+        api = await self._stack.enter_async_context(API(self.control_plane.endpoint))
+        pods = PodClients(api, self._probes, rate=self.call_rate)
+        self._stack.push_async_callback(pods.aclose)
+        await self._stack.enter_async_context(KubeletStandIn(self.control_plane.endpoint, pods, self.behaviour))
+        return pods
+
+    def install(self) -> None:
+        """Install the CRDs, and the namespace, ServiceAccount and RBAC that ship."""
+        self.control_plane.install_manifests([*sorted((ROOT / "crds").glob("keyturn.dev_*.yaml")), *(ROOT / "manifests" / name for name in _MANIFESTS)])
+
+    def stytch(self, name: str) -> Account:
+        """Start a Stytch project of its own."""
+        return self.do(self._stytch(name))
+
+    async def _stytch(self, name: str) -> Account:
+        simulator = StytchSimulator()
+        url = await self._stack.enter_async_context(running(simulator))
+        self._probes[name] = await self._stack.enter_async_context(StytchProbe(url, simulator.project_id))
+        return Account(name, url, simulator)
+
+    def operator(self, *options: str, log: Path | None = None, kubeconfig: Path | None = None) -> Operator:
+        """Start the operator under its own ServiceAccount; it is killed with the stage."""
+        as_shipped = kubeconfig or self.control_plane.service_account_kubeconfig(NAMESPACE, SERVICE_ACCOUNT)
+        path = log or self.control_plane.directory / f"operator-{len(self._operators)}.log"
+        operator = Operator(as_shipped, path, *options)
+        self._operators.append(operator)
+        return operator.start()
+
+    def apply(self, objects: Iterable[dict[str, Any]]) -> None:
+        """Server-side apply, as the administrator."""
+        self.control_plane.apply(objects)
+
+    def apply_files(self, *paths: Path) -> None:
+        self.apply(documents(paths))
+
+
+def wait_until(condition: Callable[[], T | None], what: str, *, seconds: float = 30.0, pause: float = 0.05) -> T:
+    """Ask until the answer is true, and return it; TimeoutError names what was waited for."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = condition()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {seconds:g} seconds: {what}")
+        time.sleep(pause)
