@@ -36,7 +36,6 @@ from tests.api.samples import BAD, BASES, GOOD, Bad, Good, complete, label, spec
 
 FILES = sorted((Path(__file__).parents[2] / "crds").glob("keyturn.dev_*.yaml"))
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-NOW = datetime.now(UTC).replace(microsecond=0)
 Kubectl = Callable[..., list[str]]
 
 
@@ -150,15 +149,16 @@ def test_a_spec_is_required(http: httpx.Client, kind: str, spec: object) -> None
 
 
 def full_status() -> RotationStatus:
-    """A status with every field set."""
+    """A status with every field set; its last rotation has ended two hours ago, its next is due in an hour."""
+    now = datetime.now(UTC).replace(microsecond=0)
     spec = RotationSpec.model_validate(spec_of(GOOD[3]))
     summary = RotationSummary(
         id="r-1",
         reason="RotationRequest",
         request="2026-11-a",
         result=Result.COMPLETED,
-        started_time=NOW - timedelta(hours=3, microseconds=1),
-        finished_time=NOW - timedelta(hours=2),
+        started_time=now - timedelta(hours=3, microseconds=1),
+        finished_time=now - timedelta(hours=2),
         message="done",
     )
     record = RotationRecord(
@@ -167,12 +167,12 @@ def full_status() -> RotationStatus:
         reason="RotationRequest",
         request="2026-11-b",
         subject=Subject(provider_ref=spec.provider_ref, client_id=spec.client_id, secret_ref=spec.secret_ref),
-        started_time=NOW,
-        phase_started_time=NOW,
-        deadline=NOW,
-        distributed_time=NOW,
-        restored_time=NOW,
-        previous_valid_until=NOW,
+        started_time=now,
+        phase_started_time=now,
+        deadline=now,
+        distributed_time=now,
+        restored_time=now,
+        previous_valid_until=now,
         cancel_reason="none",
         targets=[
             Target(kind="Deployment", name="web", state=TargetState.ROLLING, updated=1, desired=3, message="2 to go")
@@ -184,12 +184,12 @@ def full_status() -> RotationStatus:
     ]
     return RotationStatus(
         phase=Phase.BLOCKED,
-        conditions=merge_conditions([], drafts, 1, NOW),
+        conditions=merge_conditions([], drafts, 1, now),
         observed_generation=1,
         rotation=record,
         last_rotation=summary,
-        last_rotation_time=NOW - timedelta(hours=2),
-        next_rotation_time=NOW + timedelta(hours=1),
+        last_rotation_time=now - timedelta(hours=2),
+        next_rotation_time=now + timedelta(hours=1),
         last_handled_rotation_request="2026-11-b",
         secret_fingerprint="0123456789ab",
         history=[summary, summary],
@@ -240,8 +240,9 @@ def cells(header: str, line: str) -> dict[str, str]:
 
 
 def test_kubectl_prints_what_users_look_for(http: httpx.Client, namespace: str, kubectl: Kubectl) -> None:
+    status = full_status().to_wire()
     put_rotation(http, namespace, "fresh")
-    put_rotation(http, namespace, "stalled", full_status().to_wire())
+    put_rotation(http, namespace, "stalled", status)
     header, fresh, stalled = kubectl("get", "csrot", "--output=wide")
     assert header.split() == ["NAME", "PHASE", "PROVIDER", "LAST", "NEXT", "READY", "AGE", "REASON"]
     shown = cells(header, stalled)
@@ -251,7 +252,7 @@ def test_kubectl_prints_what_users_look_for(http: httpx.Client, namespace: str, 
         "PHASE": "Blocked",
         "PROVIDER": "stytch-live",
         "LAST": "120m",
-        "NEXT": (NOW + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "NEXT": status["nextRotationTime"],
         "READY": "True",
         "REASON": "ForeignRotation",
     }
@@ -274,7 +275,9 @@ def test_kubectl_prints_whether_a_provider_works(
     place = collection(kind, namespace)
     created = http.post(place, json=made(kind, BASES[kind])).raise_for_status().json()
     drafts = [(ConditionType.READY, ConditionStatus.FALSE, "ProviderUnauthorized", "the project secret is refused")]
-    status = ProviderStatus(observed_generation=1, conditions=merge_conditions([], drafts, 1, NOW)).to_wire()
+    status = ProviderStatus(
+        observed_generation=1, conditions=merge_conditions([], drafts, 1, datetime.now(UTC))
+    ).to_wire()
     answer = http.put(f"{place}/sample/status", json={**created, "status": status}).raise_for_status().json()
     assert answer["status"] == status
     header, line = kubectl("get", kind.lower(), "--output=wide")
