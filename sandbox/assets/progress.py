@@ -29,7 +29,7 @@ class SilentReporter:
         """Nothing."""
 
     @contextmanager
-    def track(self, text: str, total: float | None) -> Iterator[Callable[[float], None]]:  # noqa: ARG002
+    def track(self, text: str, total: float | None) -> Iterator[Callable[[float], None]]:
         """Nothing."""
         yield lambda _done: None
 

@@ -127,7 +127,9 @@ class Resources:
 
 
 def documents(paths: Iterable[Path]) -> list[dict[str, Any]]:
-    """All YAML documents in `paths`; of a folder, those in its *.yaml files, by name. Empty documents are left out.
+    """All YAML documents in `paths`; of a folder, those in its *.yaml files, by name.
+
+    Empty documents and kustomize's own are left out.
 
     Raises ApplyError for a path that does not exist or holds no manifest.
     """
@@ -138,6 +140,8 @@ def documents(paths: Iterable[Path]) -> list[dict[str, Any]]:
             raise ApplyError(f"no manifests at {path}: give a YAML file or a folder with *.yaml files")
         for file in files:
             for document in filter(None, yaml.safe_load_all(file.read_text())):
+                if str(document.get("apiVersion")).startswith("kustomize.config.k8s.io/"):
+                    continue
                 if "kind" not in document or "name" not in document.get("metadata", {}):
                     raise ApplyError(f"{file} holds a document without kind or metadata.name, so it can't be applied")
                 found.append(document)
