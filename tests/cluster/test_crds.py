@@ -1,7 +1,6 @@
 """The definitions in a real API server: established, completing and refusing specs, readable with kubectl."""
 
 import subprocess
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -54,21 +53,9 @@ def enforces_cel(control_plane: ControlPlane) -> bool:
 @pytest.fixture(scope="module")
 def http(control_plane: ControlPlane) -> Iterator[httpx.Client]:
     """An administrator's client, with the definitions in place."""
+    control_plane.install_manifests(FILES)
     with Resources(control_plane.endpoint) as resources:
-        for path in FILES:
-            install(resources.http, yaml.safe_load(path.read_text("utf-8")))
         yield resources.http
-
-
-def install(http: httpx.Client, definition: dict[str, Any]) -> None:
-    """Create it (servers before 1.25 know no rules and refuse to apply them) and wait until it is served."""
-    created = http.post(DEFINITIONS, json=definition)
-    assert created.status_code in {httpx.codes.CREATED, httpx.codes.CONFLICT}, created.text
-    place = f"/apis/{API_VERSION}/{definition['spec']['names']['plural']}"
-    deadline = time.monotonic() + 20
-    while http.get(place).is_error:
-        assert time.monotonic() < deadline, f"{place} is not served"
-        time.sleep(0.05)
 
 
 @pytest.fixture
