@@ -137,6 +137,7 @@ class Stage:
     ) -> None:
         for operator in self._operators:
             operator.kill()
+        self.api.http.close()
         self.do(self._stack.aclose())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -155,7 +156,9 @@ class Stage:
 
     def install(self) -> None:
         """Install the CRDs, and the namespace, ServiceAccount and RBAC that ship."""
-        self.control_plane.install_manifests([*sorted((ROOT / "crds").glob("keyturn.dev_*.yaml")), *(ROOT / "manifests" / name for name in _MANIFESTS)])
+        self.control_plane.install_manifests(
+            [*sorted((ROOT / "crds").glob("keyturn.dev_*.yaml")), *(ROOT / "manifests" / name for name in _MANIFESTS)]
+        )
 
     def stytch(self, name: str) -> Account:
         """Start a Stytch project of its own."""

@@ -24,8 +24,8 @@ _BACKOFF_SECONDS: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
 class Observers:
     """Listings of any namespace, and watches on those that are followed.
 
-    A listing that `look` returns began after `look` was called, and is a consistent read: what decides over the end of a
-    value is never stale (I4). Callers that wait at the same time share one listing.
+    A listing that `look` returns began after `look` was called, and is a consistent read: what decides over the end of
+    a value is never stale (I4). Callers that wait at the same time share one listing.
     """
 
     def __init__(self, kube: Kube, wake: Callable[[Key], None]) -> None:

@@ -29,7 +29,7 @@ _KEPT_METADATA = (
 
 
 class Index:
-    """All resources of Keyturn's own kinds. Only the newest version of an object is kept, whatever order they come in."""
+    """All resources of Keyturn's own kinds. Only the newest version of each is kept."""
 
     def __init__(self) -> None:
         self._rotations: dict[Key, dict[str, Any]] = {}

@@ -1,7 +1,8 @@
-"""Events from Kopf: its watches, its login, its probes and its handling of signals; none of its stateful handlers.
+"""Events from Kopf: its watches, its login and its probes; none of its stateful handlers.
 
-`on.event` writes nothing to objects. What Kopf leaves open (docs: KOPF.md) is closed here and in `sweep`: an outage, a
-fatal error in a stream or an expired login ends Kopf, and it is started again; deletes that it misses are swept up.
+`on.event` writes nothing to objects. Kopf runs on an event loop in a thread of its own, because it cancels every task
+that it finds on its loop when it ends. What it leaves open is closed here and in `sweep`: an outage, a fatal error in a
+stream or a refused login ends Kopf, and it is started again; deletes that it misses are swept up.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import asyncio
 import contextlib
 import logging
 import random
-import signal
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import kopf
 
@@ -22,10 +23,13 @@ from keyturn.cluster.client import Kube
 from keyturn.cluster.resources import CLUSTER_PROVIDERS, PROVIDERS, ROTATIONS
 from keyturn.controller.source import Seen
 
+T = TypeVar("T")
+
 _log = logging.getLogger(__name__)
 
 _KINDS: Final = (ROTATIONS.plural, PROVIDERS.plural, CLUSTER_PROVIDERS.plural)
 _RESTART_SECONDS: Final = 2.0
+_STOP_SECONDS: Final = 10.0
 _CREDENTIALS_LIFE: Final = timedelta(minutes=10)
 
 
@@ -40,9 +44,9 @@ class EndlessBackoff:
 
 
 class KopfSource:
-    """Runs Kopf until `stop` is set, by this program or by SIGTERM or SIGINT.
+    """Runs Kopf until `stop` is set. Its callbacks are called on the event loop on which `run` runs.
 
-    healthy: asked by the liveness probe; returns facts for its answer, and raises RuntimeError when a restart would help.
+    healthy: asked by the probes; returns facts for the answer, and raises RuntimeError when a restart would help.
     """
 
     def __init__(
@@ -62,47 +66,66 @@ class KopfSource:
 
     async def run(self) -> None:
         """See `EventSource.run`."""
-        self._take_signals()
+        self._home = asyncio.get_running_loop()
         while not self._stop.is_set():
-            try:
-                await kopf.operator(
-                    registry=self._registry(),
-                    settings=_settings(),
-                    clusterwide=True,
-                    standalone=True,
-                    liveness_endpoint=self._health_endpoint,
-                    stop_flag=self._stop,
-                )
-            except Exception as error:  # noqa: BLE001 - whatever ended Kopf, the operator goes on
-                _log.warning("Kopf ended (%s: %s) and is started again", type(error).__name__, error)
-            # Kopf removes its own handlers' targets when it ends: a signal between two runs must count as well.
-            self._take_signals()
+            await self._run_once()
             with contextlib.suppress(TimeoutError):
                 pause = _RESTART_SECONDS * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
                 await asyncio.wait_for(self._stop.wait(), pause)
 
-    def _take_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-                loop.add_signal_handler(number, self._stop.set)
+    async def _run_once(self) -> None:
+        """One life of Kopf. A thread that does not end when it is told to is left behind; it dies with the process."""
+        loop = asyncio.new_event_loop()
+        kopf_stop = asyncio.Event()
+        ended = asyncio.Event()
+
+        def live() -> None:
+            try:
+                loop.run_until_complete(self._operate(kopf_stop))
+            except Exception as error:  # noqa: BLE001 - whatever ended Kopf, the operator goes on
+                _log.warning("Kopf ended (%s: %s) and is started again", type(error).__name__, error)
+            finally:
+                loop.close()
+                with contextlib.suppress(RuntimeError):
+                    self._home.call_soon_threadsafe(ended.set)
+
+        threading.Thread(target=live, name="kopf", daemon=True).start()
+        stopping, ending = asyncio.create_task(self._stop.wait()), asyncio.create_task(ended.wait())
+        await asyncio.wait([stopping, ending], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(kopf_stop.set)
+        await asyncio.wait([ending], timeout=_STOP_SECONDS)
+        ending.cancel()
+
+    async def _operate(self, stop: asyncio.Event) -> None:
+        await kopf.operator(
+            registry=self._registry(),
+            settings=_settings(),
+            clusterwide=True,
+            standalone=True,
+            liveness_endpoint=self._health_endpoint,
+            stop_flag=stop,
+        )
+
+    async def _at_home(self, work: Coroutine[Any, Any, T]) -> T:
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._home))
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
 
-        @kopf.on.startup(registry=registry)
-        async def take_signals(**_: Any) -> None:
-            self._take_signals()
-
         @kopf.on.login(registry=registry)
         async def login(**_: Any) -> kopf.ConnectionInfo:
-            credentials = await self._kube.credentials()
+            credentials = await self._at_home(self._kube.credentials())
             return kopf.ConnectionInfo(**credentials, expiration=datetime.now(UTC) + _CREDENTIALS_LIFE)
 
         @kopf.on.probe(registry=registry, id="keyturn")
         async def probe(**_: Any) -> dict[str, Any]:
-            try:
+            async def ask() -> dict[str, Any]:
                 return self._healthy()
+
+            try:
+                return await self._at_home(ask())
             except RuntimeError as error:
                 raise kopf.PermanentError(str(error)) from None
 
@@ -111,13 +134,15 @@ class KopfSource:
             @kopf.on.event(GROUP, VERSION, plural, registry=registry)
             async def event(event: kopf.RawEvent, **_: Any) -> None:
                 raw: Any = event["object"]
-                self._seen(raw, event["type"] == "DELETED")
+                self._home.call_soon_threadsafe(self._seen, raw, event["type"] == "DELETED")
 
         return registry
 
 
 def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
+    # It would SIGKILL the whole process some time after Kopf ended, although another Kopf runs by then.
+    settings.process.ultimate_exiting_timeout = None
     settings.scanning.disabled = True
     settings.peering.standalone = True
     settings.posting.enabled = False

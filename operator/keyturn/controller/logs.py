@@ -1,4 +1,4 @@
-"""Logs on stderr: one line an entry, as text for people or JSON for machines, each with the object and the rotation id."""
+"""Logs on stderr: one line an entry, text for people or JSON for machines, with the object and the rotation id."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def configure(style: LogFormat, *, debug: bool = False) -> None:
     logging.getLogger("keyturn").setLevel(logging.DEBUG if debug else logging.INFO)
     for name in ("httpx", "httpcore", "aiohttp", "kubernetes", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("kopf").setLevel(logging.WARNING)
+    # Kopf warns that it takes no signals in its thread, as is wanted; its errors come out as exceptions.
+    logging.getLogger("kopf").setLevel(logging.ERROR)
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -56,7 +57,7 @@ class Controller:
         self._reconciler = Reconciler(kube, self.index, self._accounts, self._observers, clock)
         self._sweep = Sweep(kube, self.index, self.seen, settings.sweep_interval)
         self._busy_since: dict[Key, float] = {}
-        self._draining = False
+        self._pass_ended = asyncio.Event()
 
     def seen(self, raw: dict[str, Any], deleted: bool) -> None:
         """Take in an event about one of Keyturn's own objects."""
@@ -82,7 +83,6 @@ class Controller:
         workers = [asyncio.create_task(self._work(), name=f"worker-{n}") for n in range(self._settings.workers)]
         await stopping
         _log.info("stopping: %d passes under way", len(self._busy_since))
-        self._draining = True
         await self._drain(workers)
         for task in (sweeping, warm):
             task.cancel()
@@ -100,9 +100,11 @@ class Controller:
         return {"rotations": len(self.index), "waiting": len(self._queue), "working": len(self._busy_since)}
 
     async def _drain(self, workers: list[asyncio.Task[None]]) -> None:
-        """Idle workers are ended at once, busy ones when their pass ends: a pass never stops between two writes."""
+        """Idle workers are ended at once, busy ones between two steps: never between a call and its journal entry."""
+        self._reconciler.stopping = True
         while self._busy_since:
-            await asyncio.sleep(0.02)
+            self._pass_ended.clear()
+            await self._pass_ended.wait()
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
@@ -110,19 +112,18 @@ class Controller:
     async def _work(self) -> None:
         while True:
             key = await self._queue.get()
-            if self._draining:
-                return
             self._busy_since[key] = asyncio.get_running_loop().time()
             try:
                 await self._reconcile(key)
             finally:
                 self._busy_since.pop(key, None)
                 self._queue.done(key)
+                self._pass_ended.set()
 
     async def _reconcile(self, key: Key) -> None:
         try:
             again = await self._reconciler.reconcile(key)
-        except Exception:  # a defect in one rotation must not stop the others
+        except Exception:  # noqa: BLE001 - a defect in one rotation must not stop the others
             _log.exception("unexpected error", extra={"object": f"{key[0]}/{key[1]}"})
             self._queue.add_backing_off(key)
             return
@@ -138,6 +139,8 @@ async def run(settings: Settings) -> None:
     """Run the operator until SIGTERM or SIGINT."""
     kube = await Kube.connect(settings.kubeconfig, settings.context)
     stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     controller = Controller(kube, settings, lambda: datetime.now(UTC))
     source = KopfSource(
         kube, controller.seen, stop, health_endpoint=settings.health_endpoint, healthy=controller.healthy

@@ -53,6 +53,8 @@ class Reconciler:
         self._accounts = accounts
         self._observers = observers
         self._clock = clock
+        self.stopping = False
+        """Set when the process ends: passes stop at the next step, which the next process takes up."""
         self._progress_written: dict[Key, datetime] = {}
 
     async def reconcile(self, key: Key) -> Again | None:
@@ -126,6 +128,8 @@ class _Pass:
 
     async def _loop(self) -> Again | None:
         for _ in range(_MOST_STEPS):
+            if self._r.stopping:
+                return Again(None)
             self._world = replace(self._world, now=self._r._clock())
             step = decide(self._world)
             _log.debug("next: %s", type(step).__name__, extra=self._context())

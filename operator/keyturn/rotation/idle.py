@@ -129,7 +129,7 @@ _POLICIES: Final[tuple[Callable[[World, RotationSpec], Step | None], ...]] = (
 
 
 def _assess(world: World, spec: RotationSpec) -> Step:
-    """Say once for every spec whether its Secret holds a usable value; after that an idle object costs nothing (I12)."""
+    """Say once for every spec whether its Secret holds a usable value; then an idle object costs nothing (I12)."""
     if _settled(world):
         return Rest()
     step = _no_conflict(world, spec) or provider_blocks(world) or _secret_writable(world, spec)

@@ -1,0 +1,250 @@
+"""One rotation's surroundings in a namespace of its own, and what a test wants to know of them."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sandbox.assets import find_kubectl
+from sandbox.stage import Account, Operator, Stage, wait_until
+from sandbox.traffic.report import PodTraffic
+
+_numbers = itertools.count(1)
+_STAMP = "keyturn.dev/rotation"
+
+
+def encode(value: str) -> str:
+    return base64.b64encode(value.encode()).decode()
+
+
+@dataclass
+class Scene:
+    """Names are fixed: Secret `m2m`, provider `stytch` with Secret `project`, rotation `billing`, Deployment `web`."""
+
+    stage: Stage
+    namespace: str
+    account: Account
+    client_id: str
+    first_secret: str
+    log: Path
+
+    @classmethod
+    @contextmanager
+    def in_new_namespace(cls, stage: Stage, name: str) -> Iterator[Scene]:
+        slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40]
+        namespace = f"{slug}-{next(_numbers)}"
+        account = stage.stytch(namespace)
+        client = account.simulator.create({})
+        log = stage.control_plane.directory / f"{namespace}.log"
+        scene = cls(stage, namespace, account, client["client_id"], client["client_secret"], log)
+        stage.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}])
+        scene.put_secret("project", {"secret": account.simulator.project_secret})
+        scene.put_secret("m2m", {"CLIENT_SECRET": scene.first_secret, "OTHER": "untouched"})
+        scene.put_provider()
+        operators: list[Operator] = []
+        scene._operators = operators
+        try:
+            yield scene
+        finally:
+            for operator in operators:
+                operator.kill()
+
+    _operators: list[Operator] | None = None
+
+    # --- what there is -------------------------------------------------------------------------------------------
+
+    def put(self, obj: dict[str, Any]) -> None:
+        obj["metadata"].setdefault("namespace", self.namespace)
+        self.stage.apply([obj])
+
+    def put_secret(self, name: str, data: dict[str, str], **more: Any) -> None:
+        values = {key: encode(value) for key, value in data.items()}
+        self.put({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": values, **more})
+
+    def put_provider(self, **overrides: Any) -> None:
+        block = {
+            "projectId": self.account.simulator.project_id,
+            "secretRef": {"name": "project", "key": "secret"},
+            "baseUrl": self.account.url,
+            **overrides,
+        }
+        self.put(_keyturn("RotationProvider", "stytch", {"stytch": block}))
+
+    def put_rotation(self, request: str | None = "a", **spec: Any) -> None:
+        """The rotation `billing`; no soak unless asked for, so that tests are quick."""
+        whole = {
+            "providerRef": {"name": "stytch"},
+            "clientId": self.client_id,
+            "secretRef": {"name": "m2m", "key": "CLIENT_SECRET"},
+            "soak": "0s",
+            **({"rotationRequest": request} if request is not None else {}),
+            **spec,
+        }
+        self.put(_keyturn("ClientSecretRotation", "billing", whole))
+
+    def put_deployment(
+        self,
+        name: str = "web",
+        *,
+        replicas: int = 3,
+        pod_spec: dict[str, Any] | None = None,
+        annotations: dict[str, str] | None = None,
+        wait: bool = True,
+    ) -> None:
+        """A Deployment whose pods read the Secret (by envFrom unless told otherwise) and call the provider with it."""
+        client = {
+            "client.sandbox.keyturn.dev/kind": self.account.kind,
+            "client.sandbox.keyturn.dev/secret": "m2m/CLIENT_SECRET",
+            "client.sandbox.keyturn.dev/id": self.client_id,
+        }
+        by_env = {"containers": [{"name": "app", "image": "app", "envFrom": [{"secretRef": {"name": "m2m"}}]}]}
+        template = {
+            "metadata": {"labels": {"app": name}, "annotations": {**client, **(annotations or {})}},
+            "spec": pod_spec or by_env,
+        }
+        spec = {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template}
+        self.put({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec})
+        if wait:
+            self.wait_available(name, replicas)
+
+    def operator(self, *options: str, kubeconfig: Path | None = None) -> Operator:
+        """Start an operator under the shipped ServiceAccount; its log is appended to `log`."""
+        started = self.stage.operator("--log-format", "text", "--debug", *options, log=self.log, kubeconfig=kubeconfig)
+        if self._operators is not None:
+            self._operators.append(started)
+        return started
+
+    # --- what happened -------------------------------------------------------------------------------------------
+
+    def get(self, path: str) -> dict[str, Any] | None:
+        """GET any path of the API, as the administrator; None when there is nothing."""
+        answer = self.stage.api.http.get(path)
+        if answer.status_code == 404:
+            return None
+        found: dict[str, Any] = answer.raise_for_status().json()
+        return found
+
+    def patch(self, path: str, patch: dict[str, Any]) -> None:
+        headers = {"Content-Type": "application/merge-patch+json"}
+        self.stage.api.http.patch(path, content=json.dumps(patch), headers=headers).raise_for_status()
+
+    def delete(self, path: str) -> None:
+        self.stage.api.http.delete(path).raise_for_status()
+
+    @property
+    def rotation_path(self) -> str:
+        return f"/apis/keyturn.dev/v1alpha1/namespaces/{self.namespace}/clientsecretrotations/billing"
+
+    @property
+    def secret_path(self) -> str:
+        return f"/api/v1/namespaces/{self.namespace}/secrets/m2m"
+
+    def deployment_path(self, name: str = "web") -> str:
+        return f"/apis/apps/v1/namespaces/{self.namespace}/deployments/{name}"
+
+    def rotation(self) -> dict[str, Any]:
+        found = self.get(self.rotation_path)
+        assert found is not None
+        return found
+
+    def status(self) -> dict[str, Any]:
+        return self.rotation().get("status") or {}
+
+    def condition(self, kind: str) -> dict[str, Any] | None:
+        return next((item for item in self.status().get("conditions", []) if item["type"] == kind), None)
+
+    def secret(self) -> dict[str, str]:
+        found = self.get(self.secret_path)
+        assert found is not None
+        return {key: base64.b64decode(value).decode() for key, value in found["data"].items()}
+
+    def journals(self) -> list[str]:
+        listed = self.get(f"/api/v1/namespaces/{self.namespace}/secrets")
+        assert listed is not None
+        return [item["metadata"]["name"] for item in listed["items"] if "journal" in item["metadata"]["name"]]
+
+    def restarts(self, name: str = "web") -> int:
+        """How many pod templates this Deployment has had after its first one."""
+        listed = self.get(f"/apis/apps/v1/namespaces/{self.namespace}/replicasets")
+        assert listed is not None
+        owned = [item for item in listed["items"] if item["metadata"]["ownerReferences"][0]["name"] == name]
+        return len(owned) - 1
+
+    def events(self) -> list[dict[str, Any]]:
+        """The Events about the rotation."""
+        listed = self.get(f"/api/v1/namespaces/{self.namespace}/events")
+        assert listed is not None
+        return [item for item in listed["items"] if item["involvedObject"]["kind"] == "ClientSecretRotation"]
+
+    def traffic(self) -> list[PodTraffic]:
+        return [pod for pod in self.stage.pods.meter.report().pods if pod.namespace == self.namespace]
+
+    def calls(self) -> dict[str, int]:
+        pods = self.traffic()
+        return {
+            "accepted": sum(pod.calls.accepted.count for pod in pods),
+            "refused": sum(pod.calls.refused.count for pod in pods),
+            "failed": sum(pod.calls.failed.count for pod in pods),
+        }
+
+    def applied(self, operation: str) -> int:
+        """How often the provider carried out start, rotate or cancel for the client."""
+        return self.account.simulator.counted(self.client_id, operation, "applied")
+
+    def kubectl(self, *arguments: str, check: bool = True) -> str:
+        command = [str(find_kubectl()), "--kubeconfig", str(self.stage.control_plane.kubeconfig)]
+        done = subprocess.run(
+            [*command, "--namespace", self.namespace, *arguments], capture_output=True, text=True, check=False
+        )
+        assert not check or done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    # --- waiting -------------------------------------------------------------------------------------------------
+
+    def wait(self, condition: Callable[[], Any], what: str, seconds: float = 30) -> Any:
+        try:
+            return wait_until(condition, what, seconds=seconds)
+        except TimeoutError as error:
+            tail = "\n".join(self.log.read_text().splitlines()[-40:]) if self.log.exists() else "no operator log"
+            status = json.dumps(self.get(self.rotation_path), indent=1)
+            raise AssertionError(f"{error}\n{status}\n{tail}") from None
+
+    def wait_phase(self, *phases: str, seconds: float = 30) -> str:
+        found = self.wait(
+            lambda: (phase := self.status().get("phase")) in phases and phase, f"phase {'/'.join(phases)}", seconds
+        )
+        return str(found)
+
+    def wait_ended(self, phase: str = "Completed", seconds: float = 30) -> None:
+        """Until the rotation has ended so, and nothing of it is left."""
+        self.wait_phase(phase, seconds=seconds)
+        self.wait(lambda: not self.rotation()["metadata"].get("finalizers"), "the finalizer is gone", seconds)
+        assert self.journals() == []
+
+    def wait_stalled(self, reason: str, seconds: float = 30) -> str:
+        """Until the condition Stalled has this reason; its message."""
+
+        def found() -> str | None:
+            stalled = self.condition("Stalled")
+            return stalled["message"] if stalled and stalled["reason"] == reason else None
+
+        return str(self.wait(found, f"Stalled with reason {reason}", seconds))
+
+    def wait_available(self, name: str, replicas: int) -> None:
+        def available() -> bool:
+            found = self.get(self.deployment_path(name)) or {}
+            return bool(found.get("status", {}).get("availableReplicas", 0) == replicas)
+
+        self.wait(available, f"{replicas} pods of {name} available")
+
+
+def _keyturn(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": "keyturn.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
