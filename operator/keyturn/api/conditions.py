@@ -72,7 +72,8 @@ def merge_conditions(
                 if changed or known is None
                 else known.last_transition_time,
                 reason=reason,
-                message=message[:MESSAGE_LIMIT],
+                # Kubernetes 1.20 refuses empty strings in custom resources when it was built with Go 1.18 or newer.
+                message=message[:MESSAGE_LIMIT] or reason,
             )
         )
     return merged

@@ -51,7 +51,7 @@ _ROTATION_COLUMNS = (
     _column("Next", ".status.nextRotationTime"),
     _column("Ready", _condition("Ready", "status")),
     _AGE,
-    _column("Reason", _condition("Stalled", "reason"), wide=True),
+    _column("Reason", ".status.conditions[0].reason", wide=True),
 )
 _PROVIDER_COLUMNS = (
     _column("Ready", _condition("Ready", "status")),
