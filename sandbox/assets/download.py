@@ -47,7 +47,7 @@ def download(version: str, reporter: Reporter) -> Assets:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        for base in {_base("KEYTURN_KUBERNETES_MIRROR", _KUBERNETES), _base("KEYTURN_ETCD_MIRROR", _ETCD)}:
+        for base in (_base("KEYTURN_KUBERNETES_MIRROR", _KUBERNETES), _base("KEYTURN_ETCD_MIRROR", _ETCD)):
             _check_reachable(base)
         with httpx.Client(timeout=_TIMEOUT, follow_redirects=True) as http:
             for item in _items(version):
