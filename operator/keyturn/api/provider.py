@@ -45,6 +45,46 @@ class StytchSpec(KubeModel):
     """Another address of the API, for a proxy or a simulator; by default Stytch's own for this project id."""
 
 
+class JanrainAuth(StrEnum):
+    BASIC = "Basic"
+    SIGNED = "Signed"
+
+
+class JanrainReadBack(KubeModel):
+    """The configuration API, from which the answer of a reset that got lost can be read back."""
+
+    base_url: BaseUrl
+    """Address of the region, such as https://v1.api.us.janrain.com."""
+    app_id: Annotated[str, Field(min_length=1, max_length=253, pattern=PROJECT_ID_PATTERN)]
+    """The application's id."""
+
+
+class JanrainSpec(KubeModel):
+    """A Janrain (Akamai Identity Cloud) application whose API clients are rotated."""
+
+    base_url: BaseUrl
+    """The application's Capture domain, such as https://my-app.janraincapture.com."""
+    client_id: Annotated[str, Field(min_length=1, max_length=253, pattern=PROJECT_ID_PATTERN)]
+    """The owner client: only it may reset the secrets of others."""
+    secret_ref: CredentialRef
+    """The owner client's secret."""
+    auth: JanrainAuth = JanrainAuth.BASIC
+    """How requests are authenticated. Basic sends the secret with each; Signed proves it by a signature."""
+    read_back: JanrainReadBack | None = None
+    """Where to read a new secret whose answer got lost. Without it, such a rotation waits for a person."""
+
+
+class SnapTradeSpec(KubeModel):
+    """A SnapTrade API key whose users' secrets are rotated."""
+
+    client_id: Annotated[str, Field(min_length=1, max_length=253, pattern=PROJECT_ID_PATTERN)]
+    """The API key's client id."""
+    secret_ref: CredentialRef
+    """The API key's consumer key."""
+    base_url: BaseUrl | None = None
+    """Another address of the API, for a proxy or a simulator. Give it a path of /api/v1 for the legacy prefix."""
+
+
 class Timeouts(KubeModel):
     """How long to wait for the provider."""
 
@@ -68,6 +108,10 @@ class ProviderSpec(KubeModel):
 
     stytch: StytchSpec | None = None
     """Stytch M2M clients: two-phase rotation, no refused calls, can be cancelled until the end."""
+    janrain: JanrainSpec | None = None
+    """Janrain clients: the old value dies at a time that is chosen before. No refused calls; cannot be cancelled."""
+    snaptrade: SnapTradeSpec | None = None
+    """SnapTrade users: the old value dies with the call. Calls are refused until the workloads have restarted."""
     ca_bundle: Annotated[str | None, Field(max_length=1_048_576, json_schema_extra={"format": "byte"})] = None
     """Certificate authorities (PEM, base64-encoded) to trust for this provider instead of the system's."""
     timeouts: Timeouts = Timeouts()

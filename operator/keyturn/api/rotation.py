@@ -137,6 +137,12 @@ class RotationSpec(KubeModel):
     """Rotate now: a value that was not handled before rotates exactly once. Any text; a date or a ticket reads well."""
     suspend: bool = False
     """Start no rotation. One that is running goes on to its end."""
+    overlap: Annotated[Duration, Field(validate_default=True)] = timedelta(hours=24)
+    """How long the old value is to live on, at providers that let the caller choose (Timed); in full hours there."""
+    accept_downtime: bool = False
+    """Rotate even where calls will be refused: at providers without overlap, or when the overlap is too short."""
+    take_over: bool = False
+    """Withdraw a rotation that somebody else has started at the provider, instead of waiting for its end."""
     rollout: RolloutSpec = RolloutSpec()
     """The restart of the workloads."""
     verify: VerifySpec = VerifySpec()

@@ -21,7 +21,7 @@ from keyturn.api.provider import BASE_URL_PATTERN, PROJECT_ID_PATTERN, Credentia
 from keyturn.api.rotation import CLIENT_ID_PATTERN, RotationSpec
 
 ROTATION_KIND: Final = "ClientSecretRotation"
-PROVIDER_BLOCKS: Final = ("stytch",)
+PROVIDER_BLOCKS: Final = ("stytch", "janrain", "snaptrade")
 LOOPBACK_URL_PATTERN: Final = r"^http://(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?(/|$)"
 
 Spec = TypeVar("Spec", bound=KubeModel)
@@ -115,6 +115,8 @@ _ROTATION: Final[tuple[Rule[RotationSpec], ...]] = (
     _between("rollout.timeout", "10s", "24h", lambda spec: spec.rollout.timeout),
     _between("verify.timeout", "1s", "1h", lambda spec: spec.verify.timeout),
     # As long as the longest overlap of any known provider.
+    # Janrain's range, the only one known where the caller chooses.
+    _between("overlap", "0s", "168h", lambda spec: spec.overlap),
     _between("soak", "0s", "168h", lambda spec: spec.soak),
 )
 
@@ -128,9 +130,13 @@ def _encrypted(url: str | None) -> bool:
     return url is None or url.startswith("https://") or re.search(LOOPBACK_URL_PATTERN, url) is not None
 
 
+def _safe(url: str) -> str:
+    return f"{url}.startsWith('https://') || {url}.matches(r'{LOOPBACK_URL_PATTERN}')"
+
+
 def _safe_url(block: str) -> Rule[ProviderSpec]:
     url = f"self.{block}.baseUrl"
-    safe = f"{url}.startsWith('https://') || {url}.matches(r'{LOOPBACK_URL_PATTERN}')"
+    safe = _safe(url)
     return Rule(
         f"{block}.baseUrl",
         "must begin with https://: plain http is only for loopback addresses",
@@ -167,6 +173,14 @@ _PROVIDER: Final[tuple[Rule[ProviderSpec], ...]] = (
         lambda spec: sum(getattr(spec, block) is not None for block in PROVIDER_BLOCKS) == 1,
     ),
     *map(_safe_url, PROVIDER_BLOCKS),
+    Rule(
+        "janrain.readBack.baseUrl",
+        "must begin with https://: plain http is only for loopback addresses",
+        f"!has(self.janrain) || !has(self.janrain.readBack) || {_safe('self.janrain.readBack.baseUrl')}",
+        lambda spec: (
+            spec.janrain is None or spec.janrain.read_back is None or _encrypted(spec.janrain.read_back.base_url)
+        ),
+    ),
     _between("timeouts.connect", "100ms", "60s", lambda spec: spec.timeouts.connect),
     _between("timeouts.read", "1s", "10m", lambda spec: spec.timeouts.read),
 )

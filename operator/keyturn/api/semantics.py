@@ -78,9 +78,12 @@ class Standing(StrEnum):
     """Nothing is pending, and the value we know as pending (if any) is not the current one."""
     PENDING_OURS = "PendingOurs"
     PENDING_UNKNOWN = "PendingUnknown"
-    """A new value is pending that we do not know: our own lost answer, or somebody else's rotation."""
+    """A new value was issued that we do not know: our own lost answer, or somebody else's rotation.
+    Where it can be read back, the inspection holds it."""
     FINISHED = "Finished"
-    """The pending value is the current one, and the previous one is gone."""
+    """The pending value is the current one; the previous one is gone, or lives on only until its time is up."""
+    LOST = "Lost"
+    """The value has been replaced by one that we do not know and that the provider never shows again."""
 
 
 class Verdict(StrEnum):
