@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+
 from pydantic import BaseModel, Field
 
 from sandbox.traffic.consumption import Way

@@ -1,7 +1,7 @@
 """HTTP as providers need it: one bounded exchange, never repeated, whose end is always a value.
 
 What was not sent cannot have changed anything; what was sent and not answered completely may have (I5). Nothing of a
-request or an answer is logged here; messages quote a provider's words only through `quote` (I8).
+request or an answer is logged here; messages quote a provider only through `keyturn.providers.quoting` (I8).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import functools
 import json
 import logging
 import math
@@ -17,14 +18,12 @@ import re
 import socket
 import ssl
 import time
-import unicodedata
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import quote as percent_encode
 
 import httpx
 
@@ -33,7 +32,6 @@ from keyturn.api.semantics import Effect, Failure, Outcome
 from keyturn.providers.base import ProviderConfigError
 
 MAX_BODY = 1024 * 1024
-MAX_QUOTE = 300
 MAX_WAIT = timedelta(days=1)
 
 _NOT_SENT = (
@@ -82,10 +80,10 @@ class TokenBucket:
         """Return when one more call may be made."""
         async with self._turn:
             self._refill()
-            while self._tokens < 1:
+            if self._tokens < 1:
                 await self._sleep((1 - self._tokens) / self._rate)
                 self._refill()
-            self._tokens -= 1
+            self._tokens -= 1  # waking a little early leaves a debt that the next one waits for
 
     def _refill(self) -> None:
         now = self._clock()
@@ -100,8 +98,8 @@ class HttpClient:
     settings of the environment are not used either, for the same reason.
     """
 
-    def __init__(self, spec: ProviderSpec) -> None:
-        """Raise ProviderConfigError when spec.caBundle holds no certificates."""
+    def __init__(self, spec: ProviderSpec, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        """Raise ProviderConfigError when spec.caBundle holds no certificates. `transport` replaces the network."""
         _silence_loggers()
         connect, read = (span.total_seconds() for span in (spec.timeouts.connect, spec.timeouts.read))
         self._bucket = TokenBucket(spec.rate_limit.requests_per_second, spec.rate_limit.burst)
@@ -110,6 +108,7 @@ class HttpClient:
         self._client = httpx.AsyncClient(
             verify=_tls_context(spec.ca_bundle),
             timeout=httpx.Timeout(connect=connect, read=read, write=read, pool=connect),
+            transport=transport,
             follow_redirects=False,
             trust_env=False,
             # Without compression the bound of the body is also the bound of the memory that it takes.
@@ -166,10 +165,13 @@ def checked_base_url(url: str, field: str) -> str:
     Raises ProviderConfigError naming `field` when it is no URL, or would send credentials over a network unencrypted:
     plain http is for simulators and proxies at a loopback address.
     """
+    shape = "is not a URL: write it as https://host[:port][/path]"
     try:
-        host = httpx.URL(url).host
+        host, port = httpx.URL(url).host, httpx.URL(url).port
     except httpx.InvalidURL as error:
-        raise ProviderConfigError(field, "is not a URL: write it as https://host[:port][/path]") from error
+        raise ProviderConfigError(field, shape) from error
+    if not host or (port or 0) > 65535:
+        raise ProviderConfigError(field, shape)
     if not url.startswith("https://") and not _is_loopback(host):
         raise ProviderConfigError(field, "must begin with https://: plain http is only for loopback addresses")
     return url.rstrip("/")
@@ -230,46 +232,9 @@ def text_at(body: object, *path: str) -> str | None:
     return body
 
 
-def quote(text: str, *secrets: str, answer: Answer | None = None) -> str:
-    """A provider's own words, fit for a message: redacted, on one line, at most 300 characters.
-
-    Redacted are the given values, and what `answer` holds under names such as "client_secret" or "access_token", as
-    they are and as they look within URLs, JSON and Basic credentials.
-    """
-    values = [*secrets, *(_secrets_in(answer.body) if answer else ())]
-    forms = {form for value in values if value for form in _forms(value)}
-    text = _redact(text, forms)
-    # Characters of the classes C and Z: controls, invisible and bidirectional formatting, surrogates, line breaks.
-    text = "".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in text)
-    text = _redact(" ".join(text.split()), forms)
-    return text if len(text) <= MAX_QUOTE else text[: MAX_QUOTE - 1] + "…"
-
-
 def basic_authorization(user: str, password: str) -> str:
     """The value of an Authorization header of the scheme Basic (RFC 7617, in UTF-8)."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-
-
-def _redact(text: str, forms: set[str]) -> str:
-    for form in sorted(forms, key=len, reverse=True):
-        text = text.replace(form, "[redacted]")
-    return text
-
-
-def _forms(value: str) -> Iterator[str]:
-    yield value
-    yield percent_encode(value, safe="")
-    yield json.dumps(value)[1:-1]
-    yield base64.b64encode(value.encode(errors="replace")).decode()
-
-
-def _secrets_in(body: object) -> Iterator[str]:
-    members = body.items() if isinstance(body, dict) else enumerate(body) if isinstance(body, list) else ()
-    for name, value in members:
-        if isinstance(value, dict | list):
-            yield from _secrets_in(value)
-        elif isinstance(value, str) and re.search("(secret|token|password)$", str(name), re.IGNORECASE):
-            yield value
 
 
 async def _read(response: httpx.Response) -> bytes:
@@ -353,12 +318,17 @@ def _tls_context(ca_bundle: str | None) -> ssl.SSLContext:
     """Trust the given authorities (PEM, base64-encoded) and no others, or the system's when there are none."""
     encoded = "".join((ca_bundle or "").split())  # base64 is often wrapped
     if not encoded:
-        return ssl.create_default_context()
+        return _system_context()
     try:
         pem = base64.b64decode(encoded, validate=True).decode("ascii")
         return ssl.create_default_context(cadata=pem)
     except (binascii.Error, UnicodeDecodeError, ssl.SSLError) as error:
         raise ProviderConfigError("spec.caBundle", "must be certificates in PEM format, base64-encoded") from error
+
+
+@functools.cache  # reading the system's authorities takes tens of milliseconds
+def _system_context() -> ssl.SSLContext:
+    return ssl.create_default_context()
 
 
 def _silence_loggers() -> None:

@@ -35,10 +35,10 @@ from keyturn.providers.http import (
     basic_authorization,
     checked_base_url,
     classify,
-    quote,
     refusal,
     text_at,
 )
+from keyturn.providers.quoting import quote
 
 CAPABILITIES = Capabilities(
     semantics="Staged",
@@ -101,7 +101,7 @@ class StytchProvider:
         self,
         client_id: str,
         *,
-        previous: SecretStr | None,  # noqa: ARG002 - part of the protocol
+        previous: SecretStr | None,
         pending: SecretStr | None,
     ) -> Inspection:
         """Compare the last four characters that Stytch shows; what they suggest of `pending` a token call must confirm.
@@ -109,7 +109,7 @@ class StytchProvider:
         `previous` says nothing more here: while `pending` is not current, `previous` is.
         """
         doing = f'inspecting client "{client_id}"'
-        result = await self._admin("GET", client_id, "", doing, changing=False)
+        result = await self._admin("GET", client_id, "", doing, previous, pending, changing=False)
         if isinstance(result, Outcome):
             return Inspection(result)
         client = result.get("m2m_client")
@@ -129,12 +129,12 @@ class StytchProvider:
         self,
         client_id: str,
         *,
-        current: SecretStr | None,  # noqa: ARG002 - part of the protocol
-        overlap: timedelta,  # noqa: ARG002 - part of the protocol
+        current: SecretStr | None,
+        overlap: timedelta,
     ) -> Issued:
         """Ask for a next secret; Stytch shows it this once. `current` and `overlap` have no meaning to it."""
         doing = f'starting the rotation of client "{client_id}"'
-        result = await self._admin("POST", client_id, "/secrets/rotate/start", doing, changing=True)
+        result = await self._admin("POST", client_id, "/secrets/rotate/start", doing, current, changing=True)
         if isinstance(result, Outcome):
             return Issued(result)
         secret = text_at(result, "m2m_client", "next_client_secret")
@@ -163,10 +163,10 @@ class StytchProvider:
         # OAuth errors are 400 here (stytch-node#314); RFC 6749, 5.2 would also allow 401.
         if answer.status == 401 or (answer.status == 400 and text_at(answer.body, "error")):
             remedy = "It is not, or not yet, a secret of this client, or the client is inactive."
-            message = f"{doing}: {self._words(answer, value)}. {remedy}"
+            message = f"{doing}: {self._words(answer, secret)}. {remedy}"
             outcome = Outcome(Effect.NOT_APPLIED, Failure.REJECTED, message, request_id=_request_id(answer.body))
             return Verification(Verdict.REJECTED, outcome)
-        return Verification(Verdict.INCONCLUSIVE, self._refused(answer, doing, value, changing=False))
+        return Verification(Verdict.INCONCLUSIVE, self._refused(answer, doing, secret, changing=False))
 
     async def finalize(self, client_id: str) -> Outcome:
         """Make the next secret the current one; the old one is refused from then on."""
@@ -208,9 +208,12 @@ class StytchProvider:
         return _done(Effect.APPLIED, result)
 
     async def _admin(
-        self, method: str, client_id: str, suffix: str, doing: str, *, changing: bool
+        self, method: str, client_id: str, suffix: str, doing: str, *secrets: SecretStr | None, changing: bool
     ) -> dict[str, Any] | Outcome:
-        """Call the management API for one client: the body of a success, or the outcome of anything else."""
+        """Call the management API for one client: the body of a success, or the outcome of anything else.
+
+        secrets: the client's values that are known here; they are not sent, and redacted all the same.
+        """
         request = self._http.build_request(
             method,
             f"{self._base}/v1/m2m/clients/{_path_segment(client_id)}{suffix}",
@@ -221,12 +224,12 @@ class StytchProvider:
         if isinstance(answer, Outcome):
             return _within(doing, answer)
         if answer.status != 200:
-            return self._refused(answer, doing, changing=changing)
+            return self._refused(answer, doing, *secrets, changing=changing)
         if answer.body is None:
             return _no_answer(doing, "JSON", changing=changing)
         return answer.body
 
-    def _refused(self, answer: Answer, doing: str, *secrets: str, changing: bool) -> Outcome:
+    def _refused(self, answer: Answer, doing: str, *secrets: SecretStr | None, changing: bool) -> Outcome:
         """The outcome of an answer that is no success, with the words of Stytch and the remedy."""
         _, failure = classify(answer.status)
         remedy = _REMEDIES.get(failure, "").format(secret=self._place)
@@ -238,11 +241,12 @@ class StytchProvider:
         message = f"{doing}: {self._words(answer, *secrets)}. {remedy}".rstrip()
         return refusal(answer, failure, message, changing=changing, request_id=_request_id(answer.body))
 
-    def _words(self, answer: Answer, *secrets: str) -> str:
+    def _words(self, answer: Answer, *secrets: SecretStr | None) -> str:
         """What Stytch said, redacted: the management API's members, or OAuth's at the token endpoint."""
         kind = text_at(answer.body, "error_type") or text_at(answer.body, "error")
         text = text_at(answer.body, "error_message") or text_at(answer.body, "error_description")
-        quoted = [quote(part, *self._secrets, *secrets, answer=answer) for part in (kind, text) if part]
+        values = [*self._secrets, *(secret.get_secret_value() for secret in secrets if secret)]
+        quoted = [quote(part, *values, answer=answer.body) for part in (kind, text) if part]
         return f"Stytch answered {answer.status}" + (f" ({': '.join(quoted)})" if quoted else "")
 
 

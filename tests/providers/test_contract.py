@@ -1,0 +1,203 @@
+"""What every provider must do, whatever its API: each call made once, and each end of it told apart (I5)."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+
+from keyturn.api.semantics import Effect, Failure, Overlap, Standing, Verdict
+from sandbox.simulators.faults import How
+from tests.providers.subjects import CLIENT_ID, SUBJECTS, Refusal, Subject, World
+
+CHANGING = ("start", "finalize", "cancel")
+READING = ("inspect", "verify", "check")
+
+# Everything that can become of an answer once the request is out: none of it says whether the call took effect.
+LOST: dict[str, dict[str, Any]] = {
+    "reset": {"how": How.DROP},
+    "truncated": {"how": How.TRUNCATE, "status": 200},
+    "malformed": {"how": How.MALFORMED, "status": 200},
+    "huge": {"how": How.HUGE},
+    "too slow": {"how": How.DROP, "delay": 0.6},
+    "500": {"status": 500},
+    "502 without JSON": {"how": How.MALFORMED, "status": 502},
+    "503": {"status": 503},
+    "408": {"status": 408},
+    "202": {"status": 202, "body": {}},
+    "200 and nothing in it": {"status": 200, "body": {}},
+    "200 and a list": {"status": 200, "body": []},
+    "200 of the wrong types": {"status": 200, "body": {"m2m_client": 7, "new_secret": 7, "userSecret": 7}},
+}
+
+
+def refusals() -> list[Any]:
+    """Each documented error of each provider."""
+    return [
+        pytest.param(subject, refusal, id=f"{subject.kind}-{refusal.name}")
+        for subject in SUBJECTS
+        for refusal in subject.refusals
+    ]
+
+
+async def test_a_rotation_from_start_to_finalize(world: World) -> None:
+    assert (await world.provider.check()).ok
+    assert (await world.inspect()).standing is Standing.UNROTATED
+    issued = await world.start()
+    assert issued.outcome.effect is Effect.APPLIED
+    assert world.pending
+    assert world.pending != world.secret
+    assert (await world.verify(world.pending)).verdict is Verdict.ACCEPTED
+    if world.provider.capabilities.overlap is not Overlap.NONE:
+        assert (await world.verify(world.secret)).verdict is Verdict.ACCEPTED
+    if world.provider.capabilities.finalize:
+        assert (await world.inspect()).standing is Standing.PENDING_OURS
+        assert (await world.provider.finalize(CLIENT_ID)).effect is Effect.APPLIED
+    assert (await world.inspect()).standing is Standing.FINISHED
+    assert (await world.verify(world.secret)).verdict is Verdict.REJECTED
+    assert (await world.verify(world.pending)).verdict is Verdict.ACCEPTED
+
+
+async def test_a_cancelled_rotation_leaves_no_trace(world: World) -> None:
+    if not world.provider.capabilities.cancel:
+        return
+    await world.start()
+    assert (await world.provider.cancel(CLIENT_ID)).effect is Effect.APPLIED
+    assert (await world.inspect()).standing is Standing.UNROTATED
+    assert (await world.verify(world.pending)).verdict is Verdict.REJECTED
+    assert (await world.verify(world.secret)).verdict is Verdict.ACCEPTED
+
+
+async def test_a_pending_value_that_is_not_ours_is_told_apart(world: World) -> None:
+    if not world.provider.capabilities.finalize:
+        return
+    await world.start()
+    world.pending = None
+    assert (await world.inspect()).standing is Standing.PENDING_UNKNOWN
+
+
+@pytest.mark.parametrize("operation", CHANGING)
+@pytest.mark.parametrize(("subject", "refusal"), refusals(), indirect=["subject"])
+async def test_a_documented_error_is_not_applied(world: World, refusal: Refusal, operation: str) -> None:
+    await world.prepare(operation)
+    before = world.applied(operation)
+    world.fault(operation, **refusal.fault)
+    outcome = await world.perform(operation)
+    assert (outcome.effect, outcome.failure) == (Effect.NOT_APPLIED, refusal.failure)
+    assert CLIENT_ID in outcome.message
+    assert world.applied(operation) == before
+
+
+@pytest.mark.parametrize("operation", ["inspect", "check"])
+@pytest.mark.parametrize(("subject", "refusal"), refusals(), indirect=["subject"])
+async def test_a_documented_error_of_a_reading_call(world: World, refusal: Refusal, operation: str) -> None:
+    world.fault(operation, **refusal.fault)
+    outcome = await world.perform(operation)
+    if operation == "check" and refusal.failure is Failure.CLIENT_NOT_FOUND:
+        assert outcome.ok
+        return
+    assert (outcome.effect, outcome.failure) == (Effect.NOT_APPLIED, refusal.failure)
+
+
+@pytest.mark.parametrize("applied", [True, False], ids=["applied", "not applied"])
+@pytest.mark.parametrize("end", LOST)
+@pytest.mark.parametrize("operation", CHANGING)
+async def test_a_lost_answer_is_unknown_and_inspecting_settles_it(
+    world: World, operation: str, end: str, applied: bool
+) -> None:
+    await world.prepare(operation)
+    calls = world.made(operation)
+    world.fault(operation, apply=applied, **LOST[end])
+    outcome = await world.perform(operation)
+    assert (outcome.effect, outcome.failure) == (Effect.UNKNOWN, Failure.UNREACHABLE)
+    assert CLIENT_ID in outcome.message
+    assert world.made(operation) == calls + 1, "a changing call must never be repeated (I5)"
+    settled = {
+        ("start", True): Standing.PENDING_UNKNOWN,
+        ("finalize", True): Standing.FINISHED,
+        ("cancel", True): Standing.UNROTATED,
+        ("start", False): Standing.UNROTATED,
+        ("finalize", False): Standing.PENDING_OURS,
+        ("cancel", False): Standing.PENDING_OURS,
+    }
+    assert (await world.inspect()).standing is settled[operation, applied]
+
+
+@pytest.mark.parametrize("end", LOST)
+@pytest.mark.parametrize("operation", READING)
+async def test_a_lost_answer_of_a_reading_call_has_no_effect_and_no_verdict(
+    world: World, operation: str, end: str
+) -> None:
+    if operation == "check" and end.startswith("200"):
+        return  # nothing of the answer matters to it but the status
+    world.fault(operation, **LOST[end])
+    outcome = await world.perform(operation)
+    assert (outcome.effect, outcome.failure) == (Effect.NOT_APPLIED, Failure.UNREACHABLE)
+    if operation == "verify":
+        world.fault(operation, **LOST[end])
+        assert (await world.verify(world.secret)).verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("status", [403, 404, 409, 429, 500])
+async def test_verify_rejects_only_what_the_provider_rejects(world: World, status: int) -> None:
+    world.fault("verify", status=status)
+    assert (await world.verify(world.secret)).verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("operation", [*CHANGING, *READING])
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [({}, None), ({"Retry-After": "7"}, 7), ({"Retry-After": "date"}, 90), ({"X-RateLimit-Reset": "11"}, 11)],
+    ids=["no header", "seconds", "date", "reset"],
+)
+async def test_a_rate_limit_says_how_long_to_wait(
+    world: World, operation: str, headers: dict[str, str], seconds: int | None
+) -> None:
+    await world.prepare(operation)
+    if headers.get("Retry-After") == "date":
+        headers = {"Retry-After": format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)}
+    world.fault(operation, status=429, headers=headers)
+    outcome = await world.perform(operation)
+    assert (outcome.effect, outcome.failure) == (Effect.NOT_APPLIED, Failure.RATE_LIMITED)
+    waited = outcome.retry_after.total_seconds() if outcome.retry_after is not None else None
+    assert waited == (None if seconds is None else pytest.approx(seconds, abs=2))
+
+
+@pytest.mark.parametrize("operation", [*CHANGING, *READING])
+async def test_a_redirect_is_refused_and_not_followed(world: World, operation: str) -> None:
+    await world.prepare(operation)
+    world.fault(operation, how=How.REDIRECT)
+    outcome = await world.perform(operation)
+    assert outcome.failure is Failure.REJECTED
+    assert outcome.effect is (Effect.UNKNOWN if operation in CHANGING else Effect.NOT_APPLIED)
+    assert "baseUrl" in outcome.message
+    assert not world.simulator.calls["redirected"]
+
+
+async def test_a_value_that_takes_its_time_is_refused_first_and_accepted_later(world: World) -> None:
+    switches = world.simulator.switches
+    world.simulator.switches = switches.model_copy(update=dict(world.subject.slow_start))
+    await world.start()
+    assert (await world.verify(world.pending)).verdict is Verdict.REJECTED
+    early = await world.inspect()
+    assert early.standing in (None, Standing.PENDING_OURS), "ours must never look like somebody else's"
+    world.simulator.advance(61)
+    assert (await world.verify(world.pending)).verdict is Verdict.ACCEPTED
+    assert (await world.inspect()).standing in (Standing.PENDING_OURS, Standing.FINISHED)
+
+
+async def test_calls_may_be_made_at_the_same_time(world: World) -> None:
+    await world.start()
+    verified = await asyncio.gather(*(world.verify(world.pending) for _ in range(40)))
+    assert {verification.verdict for verification in verified} == {Verdict.ACCEPTED}
+
+
+async def test_each_operation_is_exactly_one_call(world: World, subject: Subject) -> None:
+    for operation in ("start", "finalize"):
+        await world.perform(operation)
+        assert world.made(operation) == 1
+    await world.verify(world.secret)
+    assert world.made("verify") == 1
