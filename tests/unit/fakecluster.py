@@ -87,6 +87,7 @@ class FakeDeployment:
     stamp: str | None = None
     seen_stamp: str | None = None
     seen_replicas: int = -1
+    template_time: datetime | None = None
     sick: Callable[[str | None], bool] = lambda stamp: False
     gives_up: bool = False
     stamps: Counter[str] = field(default_factory=Counter)
@@ -154,6 +155,8 @@ class FakeNamespace:
 
     def _roll(self, deployment: FakeDeployment) -> None:
         """maxSurge 1, maxUnavailable 0."""
+        if deployment.template_time is None or deployment.seen_stamp != deployment.stamp:
+            deployment.template_time = self.now()
         deployment.seen_stamp, deployment.seen_replicas = deployment.stamp, deployment.replicas
         live = self._live(deployment)
         new = [pod for pod in live if pod.stamp == deployment.stamp]
@@ -192,6 +195,8 @@ class FakeNamespace:
             stamp=deployment.stamp,
             desired=deployment.replicas,
             updated=len(ready),
+            observed=observed,
+            template_time=to_second(deployment.template_time) if observed and deployment.template_time else None,
             settled=observed and len(live) == len(ready) == deployment.replicas,
             failure="deadline exceeded" if deployment.gives_up else None,
         )

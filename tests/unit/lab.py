@@ -21,7 +21,7 @@ from keyturn.rotation.report import Announcement
 from keyturn.rotation.steps import Rest, Wait
 from keyturn.rotation.world import Operation
 from tests.unit.fakecluster import SECOND, FakeDeployment, FakeNamespace, FakeSecret
-from tests.unit.fakeprovider import CANARY, ORIGINAL, FakeProvider, Fault
+from tests.unit.fakeprovider import CANARY, FakeProvider, Fault
 from tests.unit.phases import ALLOWED
 
 T = TypeVar("T")
@@ -47,6 +47,10 @@ class ApiFailure(Exception):
     """A request to the API server did not succeed, or nobody knows: the pass ends, the process goes on."""
 
 
+class Conflict(ApiFailure):
+    """The object is not the one that was read."""
+
+
 @dataclass
 class FakeResource:
     """The ClientSecretRotation as the API server stores it; `held_back`: somebody else's finalizer is on it."""
@@ -57,6 +61,7 @@ class FakeResource:
     finalizer: bool = False
     deleting: bool = False
     held_back: bool = False
+    version: int = 1
 
     @property
     def gone(self) -> bool:
@@ -94,9 +99,10 @@ class Lab:
         self.log: list[str] = []
         self.events: list[Announcement] = []
         self.refused: list[str] = []
-        self.kept: set[str | None] = set()
-        self.excused = False
-        """Somebody has done at the provider or to the values what no operator can make good."""
+        self.foreign: set[str | None] = set()
+        """Values that others made up, or made invalid: calls with them are refused through no fault of ours."""
+        self.tampered = False
+        """Others have overwritten or deleted values."""
         self.ids = 0
         self.phases: set[tuple[Phase, Phase]] = set()
 
@@ -112,19 +118,29 @@ class Lab:
         self.namespace.secret = FakeSecret(value)
 
     def edit_secret(self, value: str | None) -> None:
+        self.tampered = True
         secret = self.namespace.secret
         if secret is None:
             self.namespace.secret = FakeSecret(value)
         else:
             secret.value, secret.version = value, secret.version + 1
 
+    def act_at_provider(self, operation: Operation) -> None:
+        """Somebody else uses the provider's console."""
+        if (self.provider.pending is None) is (operation is Operation.START):
+            dying = {Operation.FINALIZE: self.provider.current, Operation.CANCEL: self.provider.pending}
+            self.foreign.add(dying.get(operation))
+            self.provider.apply(operation, foreign=True)
+
     def edit_spec(self, **changes: Any) -> None:
         if not self.resource.deleting:
             self.resource.spec = self.resource.spec.model_copy(update=changes)
             self.resource.generation += 1
+            self.resource.version += 1
 
     def delete(self) -> None:
         self.resource.deleting = True
+        self.resource.version += 1
 
     # Time
 
@@ -143,25 +159,30 @@ class Lab:
 
     def traffic(self) -> None:
         for pod in self.namespace.running():
-            if pod.held is not None and not self.provider.accepts(pod.held):
+            if pod.held not in self.foreign and pod.held is not None and not self.provider.accepts(pod.held):
                 self.refused.append(f"{self.now:%T.%f} {pod.name} ({pod.stamp}) with {pod.held}")
-        assert self.excused or not self.refused, f"I3: {self.refused[0]}; {self.log}"
+        assert not self.refused, f"I3: {self.refused[0]}; {self.log}"
 
     # What Keyturn does
 
     def effect(self, name: str, change: Callable[[], T], *, at_provider: bool = False) -> T:
         """Change something durable, unless the plan has it that this goes wrong here."""
         disturbance = self.plan.get(len(self.log))
+        action = self.actions.get(len(self.log), lambda: None)
         self.log.append(name)
         if disturbance is Disturbance.CRASH_BEFORE:
+            action()
             raise Crash(name)
         if at_provider and disturbance in (Disturbance.REPLY_LOST, Disturbance.REFUSED):
             self.provider.faults.appendleft(Fault.LOST if disturbance is Disturbance.REPLY_LOST else Fault.REFUSED)
         elif (self.api_down or disturbance is Disturbance.REFUSED) and not at_provider:
+            action()
             raise ApiFailure(name)
+        before, safe = self.provider.current, self.provider.current in self._kept()
         result = change()
-        self.actions.get(len(self.log) - 1, lambda: None)()
-        self._check_values_are_safe()
+        lost = (safe or self.provider.current != before) and self.provider.current not in self._kept()
+        assert not lost or self.tampered, f"I2: the value in force is lost by {name}; {self.log}"
+        action()
         self.elapse(EFFECT_TIME)
         if disturbance is Disturbance.CRASH_AFTER:
             raise Crash(name)
@@ -182,27 +203,22 @@ class Lab:
             assert journal.rotation_id == record.id, "I2: start with another rotation's journal"
         elif operation is Operation.FINALIZE:
             assert record.phase is Phase.FINALIZING, f"I1: finalize in phase {record.phase}"
-            assert self.excused or self.provider.current not in held, f"I4: {held} when finalizing"
+            assert self.provider.current not in held - self.foreign, f"I4: {held} when finalizing"
             assert journal is not None, "I2: finalize without the journal"
         else:
             assert record.phase in (Phase.STARTING, Phase.CANCELLING), f"I1: cancel in phase {record.phase}"
             pending = self.provider.pending
-            assert self.excused or pending is None or pending not in held, f"I4: {held} when cancelling"
+            assert pending is None or pending not in held - self.foreign, f"I4: {held} when cancelling"
 
     def _recorded(self) -> RotationRecord:
         record = self.resource.parsed().rotation
         assert record is not None, "I1: no durable intent"
         return record
 
-    def _check_values_are_safe(self) -> None:
-        """I2: a value that is the only valid one exists somewhere durable, whatever else is lost."""
-        secret, journal = self.namespace.secret, self.journal
-        kept = {secret.value if secret else None}
-        if journal is not None:
-            kept |= {journal.previous, journal.pending}
-        self.kept |= kept
-        never_here = self.provider.current == ORIGINAL and self.provider.current not in self.kept
-        assert self.excused or never_here or self.provider.current in kept, f"I2: the current value is lost; {self.log}"
+    def _kept(self) -> set[str | None]:
+        """I2: the values that exist somewhere durable."""
+        journal, secret = self.journal, self.namespace.secret
+        return {secret.value if secret else None} | ({journal.previous, journal.pending} if journal else set())
 
     def check_nothing_leaks(self) -> None:
         told = json.dumps(self.resource.status) + repr(self.events)

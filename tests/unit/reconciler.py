@@ -1,17 +1,20 @@
 """The reconciler's part of the contract with the core, against the lab: observe, decide, act, record.
 
-What lives within one pass only: `call`, `inspection`, `verification`, `rehearsed`. An effect replaces or forgets what
-it changed; the end of a rotation forgets everything.
+This is `keyturn.controller` without I/O, and must stay of one mind with it: an effect replaces or forgets what it
+changed; a written phase forgets what was seen before it, except what Preparing has just seen at the provider.
 """
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pydantic import SecretStr
 
 from keyturn.api.rotation import Phase, RotationStatus
+from keyturn.api.semantics import Inspection, Standing
 from keyturn.rotation.lifecycle import decide
 from keyturn.rotation.report import Reportable, announcements, report
 from keyturn.rotation.steps import (
@@ -34,9 +37,10 @@ from keyturn.rotation.steps import (
 from keyturn.rotation.world import UNOBSERVED, Aspect, Call, Operation, Problem, ProviderView, World
 from tests.unit.fakecluster import FakeSecret
 from tests.unit.fakeprovider import STAGED
-from tests.unit.lab import ApiFailure, FakeJournal, Lab
+from tests.unit.lab import EFFECT_TIME, ApiFailure, Conflict, FakeJournal, Lab
 
 MOST_STEPS = 60
+_AFTER = {Operation.FINALIZE: Standing.FINISHED, Operation.CANCEL: Standing.UNROTATED}
 
 
 def reconcile(lab: Lab) -> Wait | Rest | None:
@@ -51,6 +55,7 @@ class _Pass:
         resource = lab.resource
         self.lab = lab
         self.written = resource.parsed()
+        self.version = resource.version
         lab.ids += 1
         self.world = World(
             now=lab.now,
@@ -66,6 +71,17 @@ class _Pass:
 
     def run(self) -> Wait | Rest | None:
         taken: list[Step] = []
+        try:
+            return self._loop(taken)
+        except Conflict:
+            raise
+        except ApiFailure:
+            trouble = Wait("ApiServerUnavailable", "the API server did not answer")
+            with contextlib.suppress(ApiFailure):
+                self._write(trouble)
+            raise
+
+    def _loop(self, taken: list[Step]) -> Wait | Rest | None:
         while not self.lab.resource.gone:
             self.world = replace(self.world, now=self.lab.now)
             step = decide(self.world)
@@ -83,14 +99,15 @@ class _Pass:
         match step:
             case Observe(aspect):
                 self._observe(aspect)
-            case Wait() | Rest() | Enter():
+            case Rest() if self.world.deleting:
+                pass
+            case Wait() | Rest():
                 self._write(step)
+            case Enter() | Finish():
+                self._write(step)
+                self._forget(step)
             case Advance(record):
                 self._learn(status=self.world.status.model_copy(update={"rotation": record}))
-            case Finish():
-                self._write(step)
-                unseen = dict.fromkeys(("provider", "secret", "journal", "consumers", "inspection"), UNOBSERVED)
-                self._learn(**unseen, verification=None, rehearsed=False, call=None)
             case SetFinalizer(present):
                 lab.effect(f"finalizer {'+' if present else '-'}", lambda: self._set_finalizer(present))
                 self._learn(finalizer=present)
@@ -112,9 +129,13 @@ class _Pass:
             case Restart(workloads, stamp):
                 assert workloads, "a restart of nothing"
                 for workload in workloads:
-                    deployment = lab.namespace.deployments[workload.name]
-                    lab.effect(f"restart {workload.name}", lambda it=deployment: it.restart(stamp))  # type: ignore[misc]
+                    lab.effect(f"restart {workload.name}", partial(self._restart, workload.name, stamp))
                 self._learn(consumers=UNOBSERVED)
+
+    def _forget(self, step: Enter | Finish) -> None:
+        starting = isinstance(step, Enter) and step.record.phase is Phase.STARTING
+        inspection = self.world.inspection if starting else UNOBSERVED
+        self._learn(consumers=UNOBSERVED, secret=UNOBSERVED, inspection=inspection, verification=None, call=None)
 
     def _learn(self, **changes: Any) -> None:
         self.world = replace(self.world, **changes)
@@ -134,33 +155,41 @@ class _Pass:
                 self._learn(consumers=lab.namespace.consumers())
             case Aspect.INSPECTION:
                 pending = lab.journal.view().pending if lab.journal else None
-                self._learn(inspection=lab.provider.inspect(pending), call=None)
+                self._learn(inspection=lab.provider.inspect(pending))
 
     def _write(self, step: Reportable) -> None:
         status = report(self.world, step)
-        wire, parsed = status.to_wire(), self.written
+        wire = status.to_wire()
+        self._learn(status=status)
         if wire != self.lab.resource.status:
             parsed = RotationStatus.model_validate(wire)
             assert parsed.to_wire() == wire, "the status does not survive being stored"
-            assert report(self.world, step) == status, "report is not deterministic"
             if not isinstance(step, Finish):
                 again = report(replace(self.world, status=parsed), step)
                 assert again.to_wire() == wire, "reporting twice changes the status"
             self.lab.effect(f"status {status.phase}", lambda: self._store(wire))
             self.lab.events += announcements(self.written, status, step)
             self.written = parsed
-        self._learn(status=parsed)
 
     def _store(self, wire: dict[str, Any]) -> None:
+        self._expect_unchanged()
         self.lab.resource.status = wire
+
+    def _expect_unchanged(self) -> None:
+        """The resourceVersion precondition of every write to the resource."""
+        if self.lab.resource.version != self.version:
+            raise Conflict("status")
+        self.lab.resource.version = self.version = self.version + 1
 
     def _set_finalizer(self, present: bool) -> None:
         resource = self.lab.resource
+        self._expect_unchanged()
         assert not (present and resource.deleting), "the API server refuses a finalizer on what is being deleted"
         resource.finalizer = present
 
     def _open_journal(self, previous: SecretStr | None) -> None:
-        assert self.lab.journal is None
+        if self.lab.journal is not None:
+            return
         assert self.world.status.rotation is not None
         self.lab.journal = FakeJournal(self.world.status.rotation.id, _text(previous))
 
@@ -172,7 +201,9 @@ class _Pass:
         assert journal is not None, "I2: a value is handed out that the journal does not hold"
         assert value in (journal.previous, journal.pending), "I2: a value is handed out that the journal does not hold"
         wanted = previous if self.world.subject.secret_ref.previous_key else None
-        secret = lab.namespace.secret or FakeSecret(None)
+        secret, seen = lab.namespace.secret or FakeSecret(None), self.world.see_secret()
+        if (seen.resource_version if seen else "1") != str(secret.version):
+            raise Conflict("secret")
         if (secret.value, secret.previous) != (value, wanted):
             secret.value, secret.previous, secret.written, secret.version = value, wanted, lab.now, secret.version + 1
         lab.namespace.secret = secret
@@ -182,14 +213,29 @@ class _Pass:
         lab.check_call(operation)
         answer = lab.effect(operation, lambda: lab.provider.call(operation), at_provider=True)
         if answer.secret is not None:
-            pending = answer.secret
-            lab.effect("journal pending", lambda: self._keep(pending))
-            self._observe(Aspect.JOURNAL)
-        self._learn(call=Call(operation, answer.outcome), inspection=UNOBSERVED)
+            self._keep_until_kept(answer.secret)
+        standing = _AFTER.get(operation) if answer.outcome.ok else None
+        inspection = Inspection(answer.outcome, standing) if standing else UNOBSERVED
+        self._learn(call=Call(operation, answer.outcome), inspection=inspection)
+
+    def _keep_until_kept(self, pending: SecretStr) -> None:
+        while True:
+            try:
+                self.lab.effect("journal pending", lambda: self._keep(pending))
+            except ApiFailure:
+                self.lab.elapse(EFFECT_TIME)
+                continue
+            return self._observe(Aspect.JOURNAL)
 
     def _keep(self, pending: SecretStr) -> None:
-        assert self.lab.journal is not None
+        seen = self.world.see_journal()
+        assert seen is not None
+        self.lab.journal = self.lab.journal or FakeJournal(seen.rotation_id, _text(seen.previous))
         self.lab.journal.pending = _text(pending)
+
+    def _restart(self, name: str, stamp: str) -> None:
+        if name in self.lab.namespace.deployments:
+            self.lab.namespace.deployments[name].restart(stamp)
 
 
 def _text(value: SecretStr | None) -> str | None:

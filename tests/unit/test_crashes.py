@@ -75,7 +75,7 @@ def _loses_the_answer(effect: str, disturbance: Disturbance) -> bool:
     """Whether the value that a start call issued never reaches the journal, so that it is withdrawn and asked anew."""
     if effect == Operation.START:
         return disturbance in (Disturbance.CRASH_AFTER, Disturbance.REPLY_LOST)
-    return effect == "journal pending" and disturbance in (Disturbance.CRASH_BEFORE, Disturbance.REFUSED)
+    return effect == "journal pending" and disturbance is Disturbance.CRASH_BEFORE
 
 
 @pytest.mark.parametrize("name", ["plain", "never ready"])
