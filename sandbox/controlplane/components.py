@@ -20,12 +20,15 @@ CONTROLLERS = (
 )
 
 
-def etcd(binaries: Path, port: int) -> list[str]:
-    """etcd on a loopback port, without fsync: its data never outlives the process."""
+def etcd(binaries: Path, port: int, name: str) -> list[str]:
+    """etcd on a loopback port, without fsync: its data never outlives the process. `name` tells it from others."""
     url = f"http://127.0.0.1:{port}"
     return [
         str(binaries / "etcd"),
+        f"--name={name}",
         "--data-dir=etcd",
+        f"--initial-cluster={name}=http://127.0.0.1:0",
+        "--initial-advertise-peer-urls=http://127.0.0.1:0",
         f"--listen-client-urls={url}",
         f"--advertise-client-urls={url}",
         "--listen-peer-urls=http://127.0.0.1:0",
@@ -70,7 +73,8 @@ def controller_manager(
         f"--kubeconfig={kubeconfig}",
         "--bind-address=127.0.0.1",
         f"--secure-port={port}",
-        "--cert-dir=certificates",
+        f"--tls-cert-file={credentials.serving_certificate}",
+        f"--tls-private-key-file={credentials.serving_key}",
         f"--controllers={','.join(CONTROLLERS)}",
         "--leader-elect=false",
         f"--root-ca-file={credentials.ca_file}",

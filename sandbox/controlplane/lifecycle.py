@@ -119,14 +119,15 @@ class ControlPlane:
         return self._processes.log(component, lines)
 
     def _bring_up(self) -> None:
-        self._processes.start("etcd", components.etcd(self._binaries, self._etcd_port))
-        self._processes.wait("etcd", lambda: _answers(self._etcd_port), _PATIENCE)
+        self._processes.start("etcd", components.etcd(self._binaries, self._etcd_port, self.directory.name))
+        self._processes.wait("etcd", self._etcd_is_healthy, _PATIENCE)
         self._start_apiserver()
         manager = components.controller_manager(
             self._binaries, self._manager_port, self.kubeconfig, self._credentials, self.version
         )
         self._processes.start("kube-controller-manager", manager)
-        with httpx.Client(base_url=f"https://127.0.0.1:{self._manager_port}", verify=False) as http:  # noqa: S501  # its certificate is its own
+        address = f"https://127.0.0.1:{self._manager_port}"
+        with httpx.Client(base_url=address, verify=self.endpoint.ssl_context()) as http:
             self._processes.wait("kube-controller-manager", lambda: _ok(http, "/healthz"), _PATIENCE)
 
     def _start_apiserver(self) -> None:
@@ -139,6 +140,17 @@ class ControlPlane:
             self._processes.wait("kube-apiserver", lambda: _ok(http, "/readyz"), _PATIENCE)
             self._processes.wait("kube-apiserver", lambda: _ok(http, "/api/v1/namespaces/default"), _PATIENCE)
 
+    def _etcd_is_healthy(self) -> bool:
+        """Whether it answers and is this one, not another process that was faster to take the port.
+
+        The other components prove who they are by their certificates.
+        """
+        try:
+            answer = httpx.post(f"http://127.0.0.1:{self._etcd_port}/v3/cluster/member/list", json={}, timeout=1)
+        except httpx.TransportError:
+            return False
+        return answer.status_code == httpx.codes.OK and self.directory.name in answer.text
+
 
 def _answers(port: int) -> bool:
     with socket.socket() as probe:
@@ -147,6 +159,6 @@ def _answers(port: int) -> bool:
 
 def _ok(http: httpx.Client, path: str) -> bool:
     try:
-        return http.get(path).status_code == httpx.codes.OK
+        return http.get(path, timeout=2).status_code == httpx.codes.OK
     except httpx.TransportError:
         return False

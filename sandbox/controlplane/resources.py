@@ -13,6 +13,8 @@ from sandbox.controlplane.endpoint import Endpoint
 
 FIELD_MANAGER = "keyturn-sandbox"
 
+_DISCOVERY_PATIENCE = 5.0
+
 
 class ApplyError(Exception):
     """An object could not be applied; the message names it and says what the API server answered."""
@@ -92,7 +94,7 @@ class Resources:
 
     def _discover(self, prefix: str, obj: dict[str, Any]) -> dict[str, Any]:
         """What the server says about the kind of `obj`; a kind that has just been defined may take a moment."""
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + _DISCOVERY_PATIENCE
         while True:
             kinds = self._kinds.get(prefix) or self._load(prefix)
             if obj["kind"] in kinds:

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 PREFIX = "sandbox.keyturn.dev/"
+STAMP = "keyturn.dev/rotation"
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
@@ -24,6 +25,8 @@ class Kind(StrEnum):
 class Behaviour:
     """Times are in seconds. Each field can be set for a pod by the annotation of its name, with dashes, under PREFIX:
     `sandbox.keyturn.dev/ready-after: 500ms`; `kind` by `sandbox.keyturn.dev/behavior: crash-loop`.
+    `sandbox.keyturn.dev/behavior-when-stamped` does the same for pods that a rotation restarted, and not for those
+    that its cancellation restarted: an application that cannot start with the new value.
     """
 
     kind: Kind = Kind.RUN
@@ -49,9 +52,14 @@ def behaviour_of(pod: dict[str, Any], defaults: Behaviour) -> Behaviour:
     result = defaults
     if any(owner["kind"] == "Job" for owner in metadata.get("ownerReferences") or []):
         result = replace(result, kind=Kind.COMPLETE)
-    for key, value in (metadata.get("annotations") or {}).items():
-        if key.startswith(PREFIX):
-            result = replace(result, **_setting(key, value))
+    annotations = metadata.get("annotations") or {}
+    stamp = annotations.get(STAMP, "")
+    for key, value in annotations.items():
+        if not key.startswith(PREFIX):
+            continue
+        setting = _setting(key.removesuffix("-when-stamped"), value)
+        if not key.endswith("-when-stamped") or (stamp and not stamp.endswith("-cancelled")):
+            result = replace(result, **setting)
     return result
 
 

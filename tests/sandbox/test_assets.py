@@ -64,7 +64,7 @@ def test_an_explicit_folder_that_lacks_a_program_is_an_error(tmp_path: Path, mon
     bundle(tmp_path / "own")
     (tmp_path / "own/kube-controller-manager").unlink()
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path / "own"))
-    with pytest.raises(AssetsError, match="KUBEBUILDER_ASSETS is .*/own, which has no kube-controller-manager"):
+    with pytest.raises(AssetsError, match=r"KUBEBUILDER_ASSETS is .*/own, which has no kube-controller-manager"):
         provide(SilentReporter())
 
 

@@ -21,10 +21,11 @@ def test_a_deb822_source_is_kept_with_its_key_and_gains_the_sources(etc: Path) -
         "Components: main contrib\nSigned-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mQIN\n\n"
         "Types: deb\nURIs: http://mirror.example/security\nSuites: bookworm-security\nComponents: main\n"
     )
-    assert list(debian.sources(etc)) == [
+    (stanza,) = debian.sources(etc)
+    assert stanza == (
         "Types: deb deb-src\nSuites: bookworm\nComponents: main\nURIs: http://mirror.example/debian\n"
         "Signed-By: \n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mQIN\n"
-    ]
+    )
 
 
 def test_one_line_sources_are_understood_but_never_trusted_blindly(etc: Path) -> None:
@@ -34,10 +35,11 @@ def test_one_line_sources_are_understood_but_never_trusted_blindly(etc: Path) ->
         "deb-src http://mirror.example/debian stable main\n"
         "deb http://other.example/apt tool-bookworm main\n"
     )
-    assert list(debian.sources(etc)) == [
+    (stanza,) = debian.sources(etc)
+    assert stanza == (
         "Types: deb deb-src\nSuites: bookworm\nComponents: main\nURIs: http://mirror.example/debian\n"
         "Signed-By: /key.gpg\n"
-    ]
+    )
 
 
 def test_disabled_sources_are_left_out(etc: Path) -> None:
