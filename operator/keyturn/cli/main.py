@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from keyturn import __version__
+from keyturn.cluster.errors import NoConnection
 from keyturn.controller.logs import LogFormat, configure
 from keyturn.controller.operator import Settings
 from keyturn.controller.operator import run as run_operator
+from keyturn.controller.spool import SpoolError
 
 app = typer.Typer(
     name="keyturn",
@@ -39,6 +41,15 @@ def run(
     sweep_interval: Annotated[
         float, typer.Option(min=1, help="Seconds between two searches for missed events.")
     ] = 600.0,
+    provider_interval: Annotated[
+        float, typer.Option(min=1, help="Seconds between two checks of a provider's credentials.")
+    ] = 300.0,
+    spool_dir: Annotated[
+        Path | None, typer.Option(envvar="KEYTURN_SPOOL_DIR", help="Keep new values here, encrypted, until stored.")
+    ] = None,
+    spool_key_file: Annotated[
+        Path | None, typer.Option(envvar="KEYTURN_SPOOL_KEY_FILE", help="File with the Fernet keys of the spool.")
+    ] = None,
 ) -> None:
     """Run the operator until SIGTERM; rotations under way go on with the next start."""
     configure(log_format, debug=debug)
@@ -49,8 +60,15 @@ def run(
         health_endpoint=endpoint,
         workers=workers,
         sweep_interval=sweep_interval,
+        provider_interval=provider_interval,
+        spool_directory=spool_dir,
+        spool_key_file=spool_key_file,
     )
-    asyncio.run(run_operator(settings))
+    try:
+        asyncio.run(run_operator(settings))
+    except (NoConnection, SpoolError) as error:
+        typer.echo(f"keyturn: {error}", err=True)
+        raise typer.Exit(1) from None
 
 
 @app.command()

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import pykube  # type: ignore[import-untyped]
-import requests
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -103,7 +102,9 @@ def _connect(context: str | None) -> pykube.HTTPClient:
 
 def _find(api: pykube.HTTPClient, name: str, namespace: str | None) -> ClientSecretRotation:
     where = namespace or api.config.namespace
-    found: ClientSecretRotation | None = _asked(lambda: ClientSecretRotation.objects(api, namespace=where).get_or_none(name=name))
+    found: ClientSecretRotation | None = _asked(
+        lambda: ClientSecretRotation.objects(api, namespace=where).get_or_none(name=name)
+    )
     if found is None:
         raise _failure(f"ClientSecretRotation {name} does not exist in namespace {where}")
     return found
@@ -116,7 +117,7 @@ def _patch(item: ClientSecretRotation, spec: dict[str, Any]) -> None:
 def _asked(request: Any) -> Any:
     try:
         return request()
-    except (requests.RequestException, pykube.exceptions.PyKubeError) as error:
+    except (OSError, pykube.exceptions.PyKubeError) as error:
         raise _failure(f"the API server did not do it: {error}") from None
 
 

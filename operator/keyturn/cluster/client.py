@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -16,10 +16,20 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import aiohttp
+import yaml
 from kubernetes.aio import client as official
-from kubernetes.aio.config import incluster_config, kube_config
+from kubernetes.aio.config import ConfigException, incluster_config, kube_config
 
-from keyturn.cluster.errors import ClusterError, Conflict, Expired, Forbidden, Invalid, NotFound, Unavailable
+from keyturn.cluster.errors import (
+    ClusterError,
+    Conflict,
+    Expired,
+    Forbidden,
+    Invalid,
+    NoConnection,
+    NotFound,
+    Unavailable,
+)
 
 FIELD_MANAGER = "keyturn"
 JSON = "application/json"
@@ -30,6 +40,7 @@ APPLY_PATCH = "application/apply-patch+yaml"
 _LIST_PAGE = 500
 _MESSAGE_LIMIT = 300
 _REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
+_log = logging.getLogger(__name__)
 # The client logs the bodies of answers when asked for debug output: they hold Secrets.
 logging.getLogger("kubernetes").setLevel(logging.INFO)
 
@@ -56,24 +67,40 @@ class Resource:
 class Kube:
     """A connection to one API server. Safe for concurrent use; close it with `aclose`."""
 
-    def __init__(self, configuration: official.Configuration) -> None:
+    def __init__(
+        self, configuration: official.Configuration, renew: Callable[[], Awaitable[object]] | None = None
+    ) -> None:
+        """renew: reads the credentials anew into the configuration when the API server no longer takes them."""
         configuration.connection_pool_maxsize = 64
         self._api = official.ApiClient(configuration)
+        self._renew = renew
 
     @classmethod
     async def connect(cls, kubeconfig: Path | None = None, context: str | None = None) -> Kube:
         """Connect with the pod's ServiceAccount where there is one and no kubeconfig is given, else with a kubeconfig.
 
-        The ServiceAccount token is read again every minute, as the kubelet renews it. Raises ConfigException.
+        The ServiceAccount token is read again every minute, as the kubelet renews it; a kubeconfig, when its
+        credentials are refused. Raises NoConnection.
         """
         configuration = official.Configuration()
-        if kubeconfig is None and context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
-            incluster_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
-        else:
-            await kube_config.load_kube_config(  # type: ignore[no-untyped-call]
-                str(kubeconfig) if kubeconfig else None, context, configuration, persist_config=False
-            )
-        return cls(configuration)
+
+        async def load() -> None:
+            path = str(kubeconfig) if kubeconfig else None
+            await kube_config.load_kube_config(path, context, configuration, persist_config=False)  # type: ignore[no-untyped-call]
+
+        try:
+            if kubeconfig is None and context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
+                incluster_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
+                return cls(configuration)
+            if kubeconfig is not None:
+                kubeconfig.open("rb").close()  # the loader takes a missing file for an empty one
+            await load()
+            return cls(configuration, load)
+        except (ConfigException, OSError) as error:
+            raise NoConnection(f"cannot use {_source(kubeconfig)}: {error}") from None
+        except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError):
+            # Their texts may quote the file, and tokens with it.
+            raise NoConnection(f"cannot use {_source(kubeconfig)}: it is not a kubeconfig in YAML") from None
 
     @property
     def host(self) -> str:
@@ -81,6 +108,7 @@ class Kube:
 
     async def credentials(self) -> dict[str, Any]:
         """How to reach and authenticate to the API server now, as keyword arguments of kopf.ConnectionInfo."""
+        await self._read_credentials()
         configuration = self._api.configuration
         scheme, _, token = (await self._headers(JSON)).get("authorization", "").partition(" ")
         return {
@@ -165,6 +193,7 @@ class Kube:
             answer = await self._api.call_api("GET", url, await self._headers(JSON), None, None, timeout)
             async with answer.response as response:
                 if response.status != 200:
+                    await self._take_note(response.status)
                     raise _error(verb, response.status, await response.read(), response.headers)
                 async for line in response.content:
                     event = json.loads(line)
@@ -179,8 +208,24 @@ class Kube:
 
     async def _headers(self, content_type: str, accept: str = JSON) -> dict[str, str]:
         headers = {"Content-Type": content_type, "Accept": accept, "User-Agent": FIELD_MANAGER}
-        await self._api.update_params_for_auth(headers, [], ["BearerToken"], "", "", None)
+        try:
+            await self._api.update_params_for_auth(headers, [], ["BearerToken"], "", "", None)
+        except (ConfigException, OSError) as error:
+            raise Unavailable(f"cannot read the ServiceAccount's token: {error}") from None
         return headers
+
+    async def _take_note(self, status: int) -> None:
+        """Refused credentials are read anew, for the next request."""
+        if status == 401:
+            await self._read_credentials()
+
+    async def _read_credentials(self) -> None:
+        if self._renew is None:
+            return
+        try:
+            await self._renew()
+        except Exception as error:  # noqa: BLE001 - a file that is being replaced; those that are known stay in use
+            _log.warning("the kubeconfig cannot be read again (%s)", type(error).__name__)
 
     async def _request(
         self,
@@ -209,9 +254,14 @@ class Kube:
             # The type only: the text of some of these holds the request.
             raise Unavailable(f"{verb}: no answer from the API server ({type(error).__name__})") from None
         if not 200 <= answer.status <= 299:
+            await self._take_note(answer.status)
             raise _error(verb, answer.status, payload, answer.headers, secret=resource.plural == "secrets")
         decoded: dict[str, Any] = json.loads(payload)
         return decoded
+
+
+def _source(kubeconfig: Path | None) -> str:
+    return f"kubeconfig {kubeconfig}" if kubeconfig else "the default kubeconfig"
 
 
 def _writing(dry_run: bool) -> dict[str, str]:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 
+class NoConnection(Exception):
+    """There is nothing to connect to an API server with; the message names the file and what is wrong with it."""
+
+
 class ClusterError(Exception):
     """A request to the API server that did not succeed.
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any, Final
 
 from keyturn.api.base import GROUP
-from keyturn.cluster.client import Kube
+from keyturn.cluster.client import Kube, Resource
 from keyturn.cluster.resources import ROTATIONS
 
 FINALIZER: Final = f"{GROUP}/rotation"
 
 
-async def write_status(kube: Kube, raw: dict[str, Any], status: dict[str, Any]) -> dict[str, Any]:
+async def write_status(
+    kube: Kube, raw: dict[str, Any], status: dict[str, Any], resource: Resource = ROTATIONS
+) -> dict[str, Any]:
     """Replace the status, only if the object is still the one that was read (I1). Returns the new object.
 
     Raises Conflict when it is not, and NotFound when it is gone.
@@ -21,7 +23,7 @@ async def write_status(kube: Kube, raw: dict[str, Any], status: dict[str, Any]) 
         return raw
     meta = raw["metadata"]
     body = {"metadata": {"resourceVersion": meta["resourceVersion"]}, "status": patch}
-    return await kube.merge(ROTATIONS, meta["namespace"], meta["name"], body, subresource="status")
+    return await kube.merge(resource, meta.get("namespace"), meta["name"], body, subresource="status")
 
 
 async def write_finalizer(kube: Kube, raw: dict[str, Any], *, present: bool) -> dict[str, Any]:

@@ -32,21 +32,25 @@ class Accounts:
 
     async def find(self, namespace: str, ref: ProviderRef) -> tuple[ProviderView, Provider | None]:
         """The account that a rotation in `namespace` refers to, or why it cannot be used. Raises ClusterError."""
-        key = provider_key(ref.kind, namespace, ref.name)
+        return await self.at(provider_key(ref.kind, namespace, ref.name), namespace)
+
+    async def at(self, key: ProviderKey, namespace: str) -> tuple[ProviderView, Provider | None]:
+        """As `find`, by the key of the provider object."""
+        kind, _, name = key
         raw = self._index.provider(key) or await self._fetch(key)
         if raw is None:
-            message = f"{ref.kind} {ref.name} does not exist: create it, or correct spec.providerRef"
+            message = f"{kind} {name} does not exist: create it, or correct spec.providerRef"
             return ProviderView(problem=Problem("ProviderNotFound", message), gone=True), None
-        spec = validate_provider(raw.get("spec") or {}, ref.kind)
+        spec = validate_provider(raw.get("spec") or {}, ProviderKind(kind))
         if isinstance(spec, Invalid):
-            return ProviderView(problem=Problem("ProviderInvalid", f"{ref.kind} {ref.name}: {spec}")), None
+            return ProviderView(problem=Problem("ProviderInvalid", f"{kind} {name}: {spec}")), None
         try:
             credentials = await read_credentials(self._kube, namespace, registry.credential_refs(spec))
             provider = await self._build(key, raw, spec, credentials)
         except ProviderConfigError as error:
-            return ProviderView(problem=Problem("ProviderInvalid", f"{ref.kind} {ref.name}: {error}")), None
+            return ProviderView(problem=Problem("ProviderInvalid", f"{kind} {name}: {error}")), None
         except CredentialMissing as error:
-            problem = Problem(error.reason, f"{ref.kind} {ref.name}: {error}")
+            problem = Problem(error.reason, f"{kind} {name}: {error}")
             return ProviderView(problem=problem, gone=error.gone), None
         return ProviderView(capabilities=provider.capabilities), provider
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -18,6 +19,7 @@ from keyturn.cluster.client import Kube
 from keyturn.cluster.errors import ClusterError, Conflict, NotFound
 from keyturn.cluster.observer import Observers
 from keyturn.controller.accounts import Accounts
+from keyturn.controller.spool import Entry, Spool
 from keyturn.providers.base import Provider
 from keyturn.rotation.steps import (
     CallProvider,
@@ -44,7 +46,10 @@ _NO_OVERLAP: Final = timedelta(0)
 class Acts:
     """The acts of one pass. All raise ClusterError; what a provider does is in the world that they return."""
 
-    def __init__(self, kube: Kube, accounts: Accounts, observers: Observers, owner: secrets.Owner) -> None:
+    def __init__(
+        self, kube: Kube, accounts: Accounts, observers: Observers, owner: secrets.Owner, spool: Spool | None
+    ) -> None:
+        self._spool = spool
         self._kube = kube
         self._accounts = accounts
         self._observers = observers
@@ -151,19 +156,33 @@ class Acts:
         call = Call(Operation.START, issued.outcome)
         if issued.secret is None:
             return replace(world, inspection=UNOBSERVED, call=call)
-        kept = await self._keep_pending(journal, issued.secret, self._context(world))
+        kept = await self._keep(journal, issued.secret, self._context(world))
         return replace(world, journal=kept, inspection=UNOBSERVED, call=call)
 
-    async def _keep_pending(self, journal: Journal, pending: SecretStr, context: dict[str, str]) -> Journal:
+    async def _keep(self, journal: Journal, pending: SecretStr, context: dict[str, str]) -> Journal:
         """Write the answer to the journal (I2); it exists nowhere else, so this tries until it succeeds."""
-        attempt = 0
-        while True:
+        await self._spool_pending(Entry(self._owner, journal.rotation_id, pending), context)
+        kept = await self._keep_pending(journal, pending, context)
+        if self._spool is not None:
+            self._spool.drop(self._owner, journal.rotation_id)
+        return kept
+
+    async def _keep_pending(self, journal: Journal, pending: SecretStr, context: dict[str, str]) -> Journal:
+        for attempt in itertools.count():
             try:
                 return await secrets.keep_pending(self._kube, self._owner, journal, pending)
             except ClusterError as error:
-                _log.error("the new value is held in memory until the journal can be written: %s", error, extra=context)
+                _log.error("the new value waits in memory for its journal: %s", error, extra=context)
             await asyncio.sleep(_KEEP_RETRY_SECONDS[min(attempt, len(_KEEP_RETRY_SECONDS) - 1)])
-            attempt += 1
+        raise AssertionError("unreachable")
+
+    async def _spool_pending(self, entry: Entry, context: dict[str, str]) -> None:
+        if self._spool is None:
+            return
+        try:
+            await asyncio.to_thread(self._spool.keep, entry)
+        except OSError as error:
+            _log.error("the new value could not be spooled: %s", error, extra=context)
 
     async def _publish(self, step: Publish, world: World) -> World:
         view = await secrets.publish(

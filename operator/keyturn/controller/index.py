@@ -75,6 +75,10 @@ class Index:
         known = self._rotations.pop(key, None)
         return self._unlink(key, known) - {key} if known is not None else set()
 
+    def rotations_of(self, provider: ProviderKey) -> set[Key]:
+        """The rotations that use this provider object."""
+        return set(self._by_provider.get(provider, ()))
+
     def put_provider(self, raw: dict[str, Any]) -> set[Key]:
         key = provider_key_of(raw)
         known = self._providers.get(key)
@@ -82,11 +86,11 @@ class Index:
             return set()
         self._providers[key] = _trim(raw)
         unchanged = known is not None and known.get("spec") == raw.get("spec")
-        return set() if unchanged else set(self._by_provider[key])
+        return set() if unchanged else self.rotations_of(key)
 
     def drop_provider(self, key: ProviderKey) -> set[Key]:
         self._providers.pop(key, None)
-        return set(self._by_provider[key])
+        return self.rotations_of(key)
 
     def conflict(self, key: Key) -> Problem | None:
         """Why this rotation must not begin because of another one (I6), or None."""

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -24,6 +24,8 @@ from keyturn.cluster.secrets import Owner
 from keyturn.controller.accounts import Accounts
 from keyturn.controller.acts import Acts
 from keyturn.controller.index import Index, Key
+from keyturn.controller.spool import Spool
+from keyturn.controller.workers import Again
 from keyturn.rotation.lifecycle import decide
 from keyturn.rotation.report import Reportable, announcements, report
 from keyturn.rotation.steps import Advance, Enter, Finish, Rest, SetFinalizer, Step, Wait
@@ -35,19 +37,19 @@ _MOST_STEPS: Final = 100
 _PROGRESS_EVERY: Final = timedelta(seconds=2)
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
-    """When to come back: after `delay` seconds, or backing off when that is None."""
-
-    delay: float | None
-
-
 class Reconciler:
     """Brings one rotation as far as it can go now. Never runs twice for one key at a time (the queue sees to it)."""
 
     def __init__(
-        self, kube: Kube, index: Index, accounts: Accounts, observers: Observers, clock: Callable[[], datetime]
+        self,
+        kube: Kube,
+        index: Index,
+        accounts: Accounts,
+        observers: Observers,
+        clock: Callable[[], datetime],
+        spool: Spool | None = None,
     ) -> None:
+        self._spool = spool
         self._kube = kube
         self._index = index
         self._accounts = accounts
@@ -109,7 +111,7 @@ class _Pass:
         self._raw = raw
         self._world = reconciler._world(key, raw)
         owner = Owner(namespace=key[0], name=key[1], uid=raw["metadata"]["uid"])
-        self._acts = Acts(reconciler._kube, reconciler._accounts, reconciler._observers, owner)
+        self._acts = Acts(reconciler._kube, reconciler._accounts, reconciler._observers, owner, reconciler._spool)
 
     async def run(self) -> Again | None:
         try:

@@ -1,0 +1,110 @@
+"""The `Ready` condition of provider objects: whether their credentials work, by a call that changes nothing."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final
+
+from keyturn.api.conditions import ConditionStatus, ConditionType, merge_conditions
+from keyturn.api.provider import ProviderKind, ProviderStatus
+from keyturn.api.semantics import Failure, Outcome
+from keyturn.cluster.client import Kube
+from keyturn.cluster.errors import ClusterError, Conflict, NotFound
+from keyturn.cluster.resources import CLUSTER_PROVIDERS, PROVIDERS
+from keyturn.cluster.rotations import write_status
+from keyturn.controller.accounts import Accounts
+from keyturn.controller.index import Index, Key, ProviderKey
+from keyturn.controller.workers import Again
+from keyturn.providers.base import Provider
+
+_log = logging.getLogger(__name__)
+
+_LOOK_SECONDS: Final = 30.0
+"""How long a changed credential can go unnoticed: Secrets are read by name and never watched."""
+
+_Verdict = tuple[ConditionStatus, str, str]
+
+
+class ProviderReconciler:
+    """Checks one account at a time: when its object or its credentials change, and every `interval` seconds."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        index: Index,
+        accounts: Accounts,
+        wake: Callable[[set[Key]], None],
+        clock: Callable[[], datetime],
+        interval: float,
+    ) -> None:
+        """`wake` is called with the rotations of an account that has become usable."""
+        self._kube = kube
+        self._index = index
+        self._accounts = accounts
+        self._wake = wake
+        self._clock = clock
+        self._interval = interval
+        self._checked: dict[ProviderKey, tuple[Provider, datetime]] = {}
+
+    async def reconcile(self, key: ProviderKey) -> Again | None:
+        """Check the account of this key, if it is due, and say in its status what came of it."""
+        raw = self._index.provider(key)
+        if raw is None:
+            self._checked.pop(key, None)
+            return None
+        try:
+            verdict = await self._verdict(key)
+            if verdict is not None:
+                await self._record(key, raw, verdict)
+        except NotFound:
+            return None
+        except Conflict:
+            return Again(None)
+        except ClusterError as error:
+            _log.warning("%s", error, extra={"object": "/".join(key)})
+            return Again(None)
+        if verdict is not None and verdict[0] is not ConditionStatus.TRUE:
+            return Again(None)
+        return Again(min(_LOOK_SECONDS, self._interval) * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+
+    async def _verdict(self, key: ProviderKey) -> _Verdict | None:
+        """What to say of the account; None when a good answer is recent and nothing has changed since."""
+        view, provider = await self._accounts.at(key, key[1])
+        if provider is None or view.problem is not None:
+            self._checked.pop(key, None)
+            problem = view.problem
+            return (ConditionStatus.FALSE, problem.reason, problem.message) if problem else None
+        now = self._clock()
+        known = self._checked.get(key)
+        if known is not None and known[0] is provider and (now - known[1]).total_seconds() < self._interval:
+            return None
+        outcome = await provider.check()
+        if outcome.ok:
+            self._checked[key] = (provider, now)
+            return ConditionStatus.TRUE, "CredentialsAccepted", "the provider accepts the credentials"
+        self._checked.pop(key, None)
+        return _failed(outcome)
+
+    async def _record(self, key: ProviderKey, raw: dict[str, Any], verdict: _Verdict) -> None:
+        resource = CLUSTER_PROVIDERS if key[0] == ProviderKind.CLUSTER_ROTATION_PROVIDER else PROVIDERS
+        fresh = await self._kube.get(resource, key[1] or None, key[2])
+        before = ProviderStatus.model_validate(fresh.get("status") or {})
+        generation = raw["metadata"]["generation"]
+        drafts = [(ConditionType.READY, *verdict)]
+        conditions = merge_conditions(before.conditions, drafts, generation, self._clock())
+        after = ProviderStatus(observed_generation=generation, conditions=conditions)
+        if after == before:
+            return
+        self._index.put_provider(await write_status(self._kube, fresh, after.to_wire(), resource))
+        _log.info("Ready=%s: %s", verdict[0], verdict[2], extra={"object": "/".join(filter(None, key))})
+        if verdict[0] is ConditionStatus.TRUE:
+            self._wake(self._index.rotations_of(key))
+
+
+def _failed(outcome: Outcome) -> _Verdict:
+    if outcome.failure in (Failure.UNREACHABLE, Failure.RATE_LIMITED):
+        return ConditionStatus.UNKNOWN, "ProviderUnreachable", outcome.message
+    return ConditionStatus.FALSE, "CredentialsRefused", outcome.message

@@ -1,0 +1,77 @@
+"""Workers: they take keys from a queue, reconcile them, and put them back as the result says."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from keyturn.controller.queue import WorkQueue
+
+K = TypeVar("K", bound=Hashable)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """When to come back: after `delay` seconds, or backing off when that is None."""
+
+    delay: float | None
+
+
+Reconcile = Callable[[K], Awaitable[Again | None]]
+"""Brings one key as far as it can go now; None: nothing to do until something changes."""
+
+
+class Workers(Generic[K]):
+    """A fixed number of workers on one queue."""
+
+    def __init__(self, queue: WorkQueue[K], reconcile: Reconcile[K], count: int) -> None:
+        self._queue = queue
+        self._reconcile = reconcile
+        self._count = count
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ended = asyncio.Event()
+        self.busy = 0
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._work(), name=f"worker-{number}") for number in range(self._count)]
+
+    async def drain(self) -> None:
+        """End idle workers at once and busy ones when their pass has ended; the passes must have been told to stop."""
+        while self.busy:
+            self._ended.clear()
+            await self._ended.wait()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _work(self) -> None:
+        while True:
+            key = await self._queue.get()
+            self.busy += 1
+            try:
+                await self._work_on(key)
+            finally:
+                self.busy -= 1
+                self._queue.done(key)
+                self._ended.set()
+
+    async def _work_on(self, key: K) -> None:
+        try:
+            again = await self._reconcile(key)
+        except Exception:  # noqa: BLE001
+            # A defect that one object brings to light must not stop the others.
+            _log.exception(
+                "unexpected error", extra={"object": "/".join(map(str, key)) if isinstance(key, tuple) else key}
+            )
+            again = Again(None)
+        if again is None:
+            self._queue.forget(key)
+        elif again.delay is None:
+            self._queue.add_backing_off(key)
+        else:
+            self._queue.add_after(key, again.delay)
