@@ -85,9 +85,18 @@ async def read_journal(kube: Kube, owner: Owner) -> Journal | None:
 
 
 async def open_journal(
-    kube: Kube, owner: Owner, rotation_id: str, previous: SecretStr | None, pending: SecretStr | None = None
+    kube: Kube,
+    owner: Owner,
+    rotation_id: str,
+    previous: SecretStr | None,
+    pending: SecretStr | None = None,
+    *,
+    dry_run: bool = False,
 ) -> Journal:
-    """Create the journal before anything is changed at the provider (I2). Raises Conflict when there is one."""
+    """Create the journal before anything is changed at the provider (I2). Raises Conflict when there is one.
+
+    What a dry run returns has no resourceVersion.
+    """
     metadata = {
         "name": journal_name(owner),
         "labels": {"app.kubernetes.io/managed-by": FIELD_MANAGER, "app.kubernetes.io/component": "journal"},
@@ -97,7 +106,7 @@ async def open_journal(
     values = {_PREVIOUS: _encode(previous), _PENDING: _encode(pending)}
     data = {key: value for key, value in values.items() if value is not None}
     body = {"metadata": metadata, "type": f"{GROUP}/journal", "data": data}
-    return _journal(await kube.create(SECRETS, owner.namespace, body))
+    return _journal(await kube.create(SECRETS, owner.namespace, body, dry_run=dry_run))
 
 
 async def keep_pending(kube: Kube, owner: Owner, journal: Journal, pending: SecretStr) -> Journal:
@@ -141,7 +150,7 @@ def _view(raw: dict[str, Any], ref: SecretRef) -> SecretView:
     return SecretView(
         name=ref.name,
         uid=meta["uid"],
-        resource_version=meta["resourceVersion"],
+        resource_version=meta.get("resourceVersion", ""),
         value=value,
         has_previous=ref.previous_key is not None and ref.previous_key in data,
         problem=problem,
@@ -162,7 +171,7 @@ def _journal(raw: dict[str, Any]) -> Journal:
     data, meta = raw.get("data") or {}, raw["metadata"]
     return Journal(
         name=meta["name"],
-        resource_version=meta["resourceVersion"],
+        resource_version=meta.get("resourceVersion", ""),
         rotation_id=(meta.get("annotations") or {}).get(JOURNAL_ROTATION, ""),
         previous=_decode(data, _PREVIOUS),
         pending=_decode(data, _PENDING),

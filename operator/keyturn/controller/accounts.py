@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from pydantic import SecretStr
 
@@ -21,6 +21,9 @@ from keyturn.providers import registry
 from keyturn.providers.base import Provider, ProviderConfigError
 from keyturn.rotation.world import Problem, ProviderView
 
+_LINGER_SECONDS: Final = 900.0
+"""No call lasts longer: after this time nobody uses a provider that was replaced."""
+
 
 class Accounts:
     """Finds the provider of a rotation, with its credentials as they are now."""
@@ -29,6 +32,7 @@ class Accounts:
         self._kube = kube
         self._index = index
         self._built: dict[ProviderKey, tuple[tuple[object, ...], Provider]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def find(self, namespace: str, ref: ProviderRef) -> tuple[ProviderView, Provider | None]:
         """The account that a rotation in `namespace` refers to, or why it cannot be used. Raises ClusterError."""
@@ -39,6 +43,7 @@ class Accounts:
         kind, _, name = key
         raw = self._index.provider(key) or await self._fetch(key)
         if raw is None:
+            self._retire(key)
             message = f"{kind} {name} does not exist: create it, or correct spec.providerRef"
             return ProviderView(problem=Problem("ProviderNotFound", message), gone=True), None
         spec = validate_provider(raw.get("spec") or {}, ProviderKind(kind))
@@ -74,8 +79,31 @@ class Accounts:
         if known is not None and known[0] == version:
             return known[1]
         provider = registry.build(spec, credentials)
+        self._retire(key)
         self._built[key] = (version, provider)
         return provider
 
+    def _retire(self, key: ProviderKey) -> None:
+        """Close what was built before, once the calls that other passes make with it have come to their end."""
+        known = self._built.pop(key, None)
+        if known is not None:
+            task = asyncio.create_task(_close_later(known[1]), name=f"close {key}")
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
     async def aclose(self) -> None:
-        await asyncio.gather(*(provider.aclose() for _, provider in self._built.values()))
+        """Close everything; no pass may be under way."""
+        for key in list(self._built):
+            self._retire(key)
+        await asyncio.sleep(0)  # a task that is cancelled before it began would close nothing
+        closing = list(self._closing)
+        for task in closing:
+            task.cancel()
+        await asyncio.gather(*closing, return_exceptions=True)
+
+
+async def _close_later(provider: Provider) -> None:
+    try:
+        await asyncio.sleep(_LINGER_SECONDS)
+    finally:
+        await provider.aclose()

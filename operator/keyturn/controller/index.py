@@ -86,11 +86,11 @@ class Index:
             return set()
         self._providers[key] = _trim(raw)
         unchanged = known is not None and known.get("spec") == raw.get("spec")
-        return set() if unchanged else self.rotations_of(key)
+        return set() if unchanged else self._concerned(key)
 
     def drop_provider(self, key: ProviderKey) -> set[Key]:
         self._providers.pop(key, None)
-        return self.rotations_of(key)
+        return self._concerned(key)
 
     def conflict(self, key: Key) -> Problem | None:
         """Why this rotation must not begin because of another one (I6), or None."""
@@ -116,6 +116,11 @@ class Index:
                 )
                 return Problem("ClientConflict", message)
         return None
+
+    def _concerned(self, provider: ProviderKey) -> set[Key]:
+        """The rotations that use a provider, and those of clients with the same names, which may be of its account."""
+        users = self.rotations_of(provider)
+        return users.union(*(self._by_client[_links(self._rotations[user])[2]] for user in users))
 
     def _account(self, raw: dict[str, Any]) -> object:
         """What tells provider accounts apart: two objects may describe the same one."""

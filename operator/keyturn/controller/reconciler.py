@@ -125,8 +125,9 @@ class _Pass:
         except ClusterError as error:
             return await self._trouble(error)
         finally:
-            running = self._world.status.rotation is not None
-            (self._r._observers.follow if running else self._r._observers.unfollow)(self._key)
+            # Woken only by what the decision looked at: pods that come and go do not hurry a provider that is down.
+            watching = self._world.status.rotation is not None and self._world.consumers is not UNOBSERVED
+            (self._r._observers.follow if watching else self._r._observers.unfollow)(self._key)
 
     async def _loop(self) -> Again | None:
         for _ in range(_MOST_STEPS):
@@ -188,7 +189,7 @@ class _Pass:
         for said in announcements(before, after, step):
             level = logging.WARNING if said.warning else logging.INFO
             _log.log(level, "%s: %s", said.reason, said.message, extra=self._context())
-            with contextlib.suppress(ClusterError):
+            try:
                 await events.write_event(
                     self._r._kube,
                     self._raw,
@@ -198,6 +199,8 @@ class _Pass:
                     warning=said.warning,
                     now=self._world.now,
                 )
+            except ClusterError as error:
+                _log.warning("the Event was not written: %s", error, extra=self._context())
 
     async def _trouble(self, error: ClusterError) -> Again:
         """Say in the status what the API server refuses; when it cannot be said there, the log has to do."""

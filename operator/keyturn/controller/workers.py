@@ -74,4 +74,5 @@ class Workers(Generic[K]):
         elif again.delay is None:
             self._queue.add_backing_off(key)
         else:
+            self._queue.forget(key)
             self._queue.add_after(key, again.delay)
