@@ -1,0 +1,179 @@
+"""The two ways to show a demo: a live picture in a terminal, plain lines everywhere else."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from sandbox.demo.acts import Act
+from sandbox.demo.facts import RotationFact
+from sandbox.demo.observed import Observed, Told
+from sandbox.demo.recording import COLUMNS, Recording
+from sandbox.demo.screen import outcome, panel
+
+Playing = Sequence[tuple[Act, Observed]]
+
+
+class Show(Protocol):
+    """Where the demo appears."""
+
+    def step(self, text: str) -> AbstractContextManager[None]:
+        """Something that takes a while; said with its time when it is done."""
+        ...
+
+    def manifest(self, text: str) -> None:
+        """YAML that is about to be applied."""
+        ...
+
+    def watching(self, playing: Playing) -> AbstractContextManager[Callable[[], None]]:
+        """The rotations as they go; call the value several times a second."""
+        ...
+
+    def result(self, rotations: Sequence[RotationFact]) -> None:
+        """The table at the end."""
+        ...
+
+    def say(self, text: str, style: str = "") -> None:
+        """A line."""
+        ...
+
+
+def show_for(console: Console, recording: Recording | None) -> Show:
+    """Live where a person looks at a terminal, plain otherwise."""
+    live = console.is_terminal and not console.is_dumb_terminal and not os.environ.get("CI")
+    return LiveShow(console, recording) if live or recording else PlainShow(console)
+
+
+class LiveShow:
+    """A picture that changes in place."""
+
+    def __init__(self, console: Console, recording: Recording | None) -> None:
+        self._console = console
+        self._recording = recording
+        self._printed: list[RenderableType] = [Text("$ make demo", "bold")]
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[None]:
+        started = time.monotonic()
+        with self._console.status(Text(text)):
+            yield
+        line = Text.assemble(("✔ ", "green"), text, (f"  {time.monotonic() - started:.1f} s", "dim"))
+        self._print(line)
+
+    def manifest(self, text: str) -> None:
+        self._print("")
+        self._print(Syntax(text, "yaml", theme="ansi_dark", background_color="default", word_wrap=True))
+        self._print("")
+
+    @contextmanager
+    def watching(self, playing: Playing) -> Iterator[Callable[[], None]]:
+        with Live(console=self._console, auto_refresh=False) as live:
+
+            def tick(*, always: bool = False) -> None:
+                live.update(_stage(playing, self._console.width), refresh=True)
+                if self._recording:
+                    self._recording.take(Group(*self._printed, _stage(playing, COLUMNS)), always=always)
+
+            yield tick
+            tick(always=True)
+        self._printed.append(_stage(playing, COLUMNS))
+
+    def result(self, rotations: Sequence[RotationFact]) -> None:
+        self._print(outcome(rotations))
+
+    def say(self, text: str, style: str = "") -> None:
+        self._print(Text(text, style))
+
+    def _print(self, what: RenderableType) -> None:
+        self._console.print(what)
+        self._printed.append(what)
+        if self._recording:
+            self._recording.take(Group(*self._printed), always=True)
+
+
+def _stage(playing: Playing, width: int) -> RenderableType:
+    """Side by side where there is room for it."""
+    each = width // len(playing)
+    if len(playing) == 1 or each < 50:
+        return Group(*(panel(act, observed, width) for act, observed in playing))
+    table = Table.grid(expand=True)
+    for _ in playing:
+        table.add_column(ratio=1)
+    table.add_row(*(panel(act, observed, each) for act, observed in playing))
+    return table
+
+
+class PlainShow:
+    """One line for everything that changes."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.say(f"{text}: {time.monotonic() - started:.1f} s")
+
+    def manifest(self, text: str) -> None:
+        self.say("\n" + text + "\n")
+
+    @contextmanager
+    def watching(self, playing: Playing) -> Iterator[Callable[[], None]]:
+        tellers = [_Teller(observed, self.say) for _, observed in playing]
+
+        def tick() -> None:
+            for teller in tellers:
+                teller.tell()
+
+        yield tick
+        tick()
+
+    def result(self, rotations: Sequence[RotationFact]) -> None:
+        self._console.print(outcome(rotations))
+
+    def say(self, text: str, style: str = "") -> None:
+        self._console.print(Text(text), soft_wrap=True)
+
+
+class _Teller:
+    """Says what is new about a rotation."""
+
+    def __init__(self, observed: Observed, say: Callable[[str], None]) -> None:
+        self._observed = observed
+        self._say = say
+        self._phases = 0
+        self._events: list[Told] = []
+        self._targets: dict[str, str] = {}
+        self._seconds = 0
+
+    def tell(self) -> None:
+        seen = self._observed
+        for passage in seen.passages[self._phases :]:
+            self._phases += 1
+            self._line(f"phase {passage.phase}", passage.entered - (seen.applied or passage.entered))
+        for event in seen.events[len(self._events) :]:
+            self._events.append(event)
+            self._line(f"event {event.reason}: {event.message}")
+        for target in list(seen.targets):
+            name = f"{target['kind']}/{target['name']}"
+            said = f"{target.get('updated', 0)}/{target.get('desired', 0)} pods on the new value, {target['state']}"
+            if self._targets.get(name) != said:
+                self._targets[name] = said
+                self._line(f"{name}: {said}")
+        for accepted, refused in seen.per_second[self._seconds :]:
+            self._seconds += 1
+            self._line(f"calls in the last second: {accepted} accepted, {refused} refused")
+
+    def _line(self, text: str, seconds: float | None = None) -> None:
+        at = self._observed.seconds if seconds is None else seconds
+        self._say(f"{self._observed.namespace}/{self._observed.name} {at:5.1f} s  {text}")
