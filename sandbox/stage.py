@@ -148,6 +148,8 @@ class Stage:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     async def _open(self) -> PodClients:
+        # Entered first, so that providers outlive the pods that call them.
+        self._providers = await self._stack.enter_async_context(AsyncExitStack())
         api = await self._stack.enter_async_context(API(self.control_plane.endpoint))
         pods = PodClients(api, self._probes, rate=self.call_rate)
         self._stack.push_async_callback(pods.aclose)
@@ -166,8 +168,8 @@ class Stage:
 
     async def _stytch(self, name: str) -> Account:
         simulator = StytchSimulator()
-        url = await self._stack.enter_async_context(running(simulator))
-        self._probes[name] = await self._stack.enter_async_context(StytchProbe(url, simulator.project_id))
+        url = await self._providers.enter_async_context(running(simulator))
+        self._probes[name] = await self._providers.enter_async_context(StytchProbe(url, simulator.project_id))
         return Account(name, url, simulator)
 
     def operator(self, *options: str, log: Path | None = None, kubeconfig: Path | None = None) -> Operator:

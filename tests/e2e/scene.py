@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from sandbox.traffic.report import PodTraffic
 
 _numbers = itertools.count(1)
 _STAMP = "keyturn.dev/rotation"
+_MERGE = {"Content-Type": "application/merge-patch+json"}
 
 
 def encode(value: str) -> str:
@@ -56,8 +58,18 @@ class Scene:
         finally:
             for operator in operators:
                 operator.kill()
+            scene._leave()
 
     _operators: list[Operator] | None = None
+
+    def _leave(self) -> None:
+        """Begin to delete the namespace: what is left here must not keep the machine, or the next operator, busy."""
+        rotations = self.rotation_path.rpartition("/")[0]
+        for item in (self.get(rotations) or {}).get("items", []):
+            body = json.dumps({"metadata": {"finalizers": None}})
+            path = f"{rotations}/{item['metadata']['name']}"
+            self.stage.api.http.patch(path, content=body, headers=_MERGE)
+        self.stage.api.http.delete(f"/api/v1/namespaces/{self.namespace}")
 
     # --- what there is -------------------------------------------------------------------------------------------
 
@@ -78,8 +90,8 @@ class Scene:
         }
         self.put(_keyturn("RotationProvider", "stytch", {"stytch": block}))
 
-    def put_rotation(self, request: str | None = "a", **spec: Any) -> None:
-        """The rotation `billing`; no soak unless asked for, so that tests are quick."""
+    def put_rotation(self, request: str | None = "a", *, name: str = "billing", **spec: Any) -> None:
+        """A rotation, `billing` unless named; no soak unless asked for, so that tests are quick."""
         whole = {
             "providerRef": {"name": "stytch"},
             "clientId": self.client_id,
@@ -88,7 +100,7 @@ class Scene:
             **({"rotationRequest": request} if request is not None else {}),
             **spec,
         }
-        self.put(_keyturn("ClientSecretRotation", "billing", whole))
+        self.put(_keyturn("ClientSecretRotation", name, whole))
 
     def put_deployment(
         self,
@@ -97,6 +109,7 @@ class Scene:
         replicas: int = 3,
         pod_spec: dict[str, Any] | None = None,
         annotations: dict[str, str] | None = None,
+        progress_deadline: int | None = None,
         wait: bool = True,
     ) -> None:
         """A Deployment whose pods read the Secret (by envFrom unless told otherwise) and call the provider with it."""
@@ -111,9 +124,16 @@ class Scene:
             "spec": pod_spec or by_env,
         }
         spec = {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template}
+        if progress_deadline is not None:
+            spec["progressDeadlineSeconds"] = progress_deadline
         self.put({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec})
         if wait:
             self.wait_available(name, replicas)
+
+    def restart_by_user(self, name: str = "web") -> None:
+        """What `kubectl rollout restart` does."""
+        stamp = {"kubectl.kubernetes.io/restartedAt": datetime.now(UTC).isoformat()}
+        self.patch(self.deployment_path(name), {"spec": {"template": {"metadata": {"annotations": stamp}}}})
 
     def operator(self, *options: str, kubeconfig: Path | None = None) -> Operator:
         """Start an operator under the shipped ServiceAccount; its log is appended to `log`."""
@@ -133,8 +153,7 @@ class Scene:
         return found
 
     def patch(self, path: str, patch: dict[str, Any]) -> None:
-        headers = {"Content-Type": "application/merge-patch+json"}
-        self.stage.api.http.patch(path, content=json.dumps(patch), headers=headers).raise_for_status()
+        self.stage.api.http.patch(path, content=json.dumps(patch), headers=_MERGE).raise_for_status()
 
     def delete(self, path: str) -> None:
         self.stage.api.http.delete(path).raise_for_status()
@@ -173,10 +192,18 @@ class Scene:
 
     def restarts(self, name: str = "web") -> int:
         """How many pod templates this Deployment has had after its first one."""
+        return len(self._templates(name)) - 1
+
+    def stamps(self, name: str = "web") -> set[str]:
+        """The rotations, and cancellations of rotations, for which Keyturn has restarted this Deployment."""
+        annotations = [item["metadata"].get("annotations") or {} for item in self._templates(name)]
+        return {found[_STAMP] for found in annotations if _STAMP in found}
+
+    def _templates(self, name: str) -> list[dict[str, Any]]:
         listed = self.get(f"/apis/apps/v1/namespaces/{self.namespace}/replicasets")
         assert listed is not None
         owned = [item for item in listed["items"] if item["metadata"]["ownerReferences"][0]["name"] == name]
-        return len(owned) - 1
+        return [item["spec"]["template"] for item in owned]
 
     def events(self) -> list[dict[str, Any]]:
         """The Events about the rotation."""
@@ -186,6 +213,10 @@ class Scene:
 
     def traffic(self) -> list[PodTraffic]:
         return [pod for pod in self.stage.pods.meter.report().pods if pod.namespace == self.namespace]
+
+    def running(self) -> list[PodTraffic]:
+        """The traffic of the pods whose containers have not ended."""
+        return [pod for pod in self.traffic() if pod.stopped is None]
 
     def calls(self) -> dict[str, int]:
         pods = self.traffic()
