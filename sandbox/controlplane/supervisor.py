@@ -71,7 +71,9 @@ def _record_exits(directory: Path, children: dict[str, subprocess.Popen[bytes]])
         code = child.poll()
         if code is not None:
             children.pop(name, None)
-            (directory / f"{name}.exit").write_text(str(code))
+            partial = directory / f".{name}.exit"
+            partial.write_text(str(code))
+            partial.rename(directory / f"{name}.exit")  # whoever sees the file finds the code in it
 
 
 if __name__ == "__main__":

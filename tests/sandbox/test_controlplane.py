@@ -3,12 +3,13 @@
 import os
 import re
 import signal
-import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -157,17 +158,31 @@ def test_a_component_that_fails_is_quoted_and_nothing_is_left(tmp_path: Path, mo
     assert [path.name for path in tmp_path.iterdir()] == ["etcd"]
 
 
+class Stranger(BaseHTTPRequestHandler):
+    """Whatever has taken the port: it answers every request, but it is not our etcd."""
+
+    def do_POST(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
 def test_a_second_one_starts_beside_the_first_though_a_port_was_taken(
     control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        ports = [taken.getsockname()[1]]
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as stranger:
+        threading.Thread(target=stranger.serve_forever).start()
+        ports = [stranger.server_port]
         monkeypatch.setattr(lifecycle, "free_port", lambda: ports.pop() if ports else free_port())
-        with ControlPlane.start(provide()) as second:
-            for one in (control_plane, second):
-                with Resources(one.endpoint) as client:
-                    assert client.http.get("/readyz").status_code == 200
-            assert second.directory != control_plane.directory
+        try:
+            second = ControlPlane.start(provide())
+        finally:
+            stranger.shutdown()
+    with second:
+        for one in (control_plane, second):
+            with Resources(one.endpoint) as client:
+                assert client.http.get("/readyz").status_code == 200
+        assert second.directory != control_plane.directory
     assert_nothing_left(str(second.directory))
 
 
