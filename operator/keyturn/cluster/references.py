@@ -47,5 +47,5 @@ def _volume(volume: dict[str, Any]) -> Iterator[str]:
     if csi:
         yield csi.get("name", "")
     for kind in _DIRECT_VOLUMES:
-        source = volume.get(kind) or {}
-        yield (source.get("secretRef") or {}).get("name", "") or source.get("secretName", "")
+        if kind in volume:
+            yield (volume[kind].get("secretRef") or {}).get("name", "") or volume[kind].get("secretName", "")

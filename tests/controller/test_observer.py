@@ -1,0 +1,184 @@
+"""Shared eyes on a namespace: nobody gets a listing that began before they asked (I4), watches end with their use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+
+from keyturn.cluster.client import Kube, Resource
+from keyturn.cluster.errors import ClusterError, Unavailable
+from keyturn.cluster.observer import Key, Observers
+from keyturn.cluster.resources import PODS
+from tests.controller.virtual import virtually
+
+LISTING_SECONDS = 1.0
+
+
+class FakeKube:
+    """A pod is added to the world with every tenth of a second; a listing takes a second and shows its beginning."""
+
+    def __init__(self) -> None:
+        self.begun: list[float] = []
+        self.failing = False
+        self.watching: list[str] = []
+        self.streams: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+
+    async def list(self, resource: Resource, namespace: str) -> list[dict[str, Any]]:
+        now = asyncio.get_running_loop().time()
+        if resource is PODS:
+            self.begun.append(now)
+        await asyncio.sleep(LISTING_SECONDS)
+        if self.failing:
+            raise Unavailable("down")
+        return [pod(f"{now:g}")] if resource is PODS else []
+
+    async def watch(self, resource: Resource, namespace: str) -> AsyncIterator[dict[str, Any]]:
+        self.watching.append(resource.plural)
+        try:
+            while (event := await self.streams.get()) is not None:
+                yield event
+        finally:
+            self.watching.remove(resource.plural)
+
+
+def pod(name: str) -> dict[str, Any]:
+    spec = {"imagePullSecrets": [{"name": "app"}]}
+    return {"metadata": {"name": name, "creationTimestamp": "2026-03-01T12:00:00Z"}, "spec": spec}
+
+
+def observers(kube: FakeKube, woken: list[Key] | None = None) -> Observers:
+    return Observers(cast(Kube, kube), (woken if woken is not None else []).append)
+
+
+async def look(eyes: Observers, after: float = 0, namespace: str = "ns") -> tuple[float, float]:
+    """When the caller asked, and when the listing began that it got."""
+    await asyncio.sleep(after)
+    asked = asyncio.get_running_loop().time()
+    found = await eyes.look(namespace, "app")
+    return asked, float(found.pods[0].name)
+
+
+def test_no_listing_is_used_that_began_before_the_call() -> None:
+    """I4"""
+
+    async def scenario() -> None:
+        kube = FakeKube()
+        eyes = observers(kube)
+        answers = await asyncio.gather(*(look(eyes, after) for after in (0, 0, 0.3, 0.4, 0.9, 1.05, 5)))
+        assert all(began >= asked for asked, began in answers), answers
+
+    virtually(scenario())
+
+
+def test_those_who_wait_at_the_same_time_share_one_listing() -> None:
+    async def scenario() -> None:
+        kube = FakeKube()
+        eyes = observers(kube)
+        await asyncio.gather(*(look(eyes, after) for after in [0] * 50 + [0.1] * 50 + [0.7] * 50))
+        assert kube.begun == [0, 1]
+
+    virtually(scenario())
+
+
+def test_namespaces_do_not_wait_for_each_other() -> None:
+    async def scenario() -> None:
+        kube = FakeKube()
+        eyes = observers(kube)
+        await asyncio.gather(look(eyes, namespace="a"), look(eyes, namespace="b"))
+        assert kube.begun == [0, 0]
+
+    virtually(scenario())
+
+
+def test_a_listing_that_fails_fails_for_its_callers_and_not_for_the_next() -> None:
+    async def scenario() -> None:
+        kube = FakeKube()
+        kube.failing = True
+        eyes = observers(kube)
+        outcomes = await asyncio.gather(look(eyes), look(eyes), look(eyes, 0.5), return_exceptions=True)
+        assert all(isinstance(outcome, ClusterError) for outcome in outcomes)
+        kube.failing = False
+        asked, began = await look(eyes)
+        assert began >= asked
+
+    virtually(scenario())
+
+
+def test_a_caller_that_is_cancelled_does_not_take_the_listing_from_the_others() -> None:
+    async def scenario() -> None:
+        eyes = observers(FakeKube())
+        first, second = asyncio.create_task(look(eyes)), asyncio.create_task(look(eyes))
+        await asyncio.sleep(0.1)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        assert await second == (0, 0)
+
+    virtually(scenario())
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("followers", [1, 3])
+def test_all_followers_are_woken_and_the_watch_ends_with_the_last(followers: int) -> None:
+    """I12: cost follows active rotations."""
+
+    async def scenario() -> None:
+        kube, woken = FakeKube(), list[Key]()
+        eyes = observers(kube, woken)
+        keys = [("ns", str(number)) for number in range(followers)]
+        for key in keys:
+            eyes.follow(key)
+            eyes.follow(key)
+        await settle()
+        assert sorted(kube.watching) == ["deployments", "pods"]
+        kube.streams.put_nowait({"type": "MODIFIED"})
+        await settle()
+        assert sorted(woken) == keys
+        for key in keys:
+            assert len(kube.watching) == 2
+            eyes.unfollow(key)
+            await settle()
+        assert kube.watching == []
+        eyes.unfollow(("ns", "unknown"))
+        await eyes.aclose()
+
+    virtually(scenario())
+
+
+def test_a_bookmark_wakes_nobody() -> None:
+    async def scenario() -> None:
+        kube, woken = FakeKube(), list[Key]()
+        eyes = observers(kube, woken)
+        eyes.follow(("ns", "one"))
+        await settle()
+        kube.streams.put_nowait({"type": "BOOKMARK"})
+        await settle()
+        assert woken == []
+        await eyes.aclose()
+
+    virtually(scenario())
+
+
+def test_a_watch_that_ends_wakes_and_begins_again() -> None:
+    """I9: what happened between two watches is looked for."""
+
+    async def scenario() -> None:
+        kube, woken = FakeKube(), list[Key]()
+        eyes = observers(kube, woken)
+        eyes.follow(("ns", "one"))
+        await settle()
+        kube.streams.put_nowait(None)
+        await settle()
+        assert woken == [("ns", "one")]
+        assert len(kube.watching) == 1
+        await asyncio.sleep(1)
+        assert len(kube.watching) == 2
+        await eyes.aclose()
+
+    virtually(scenario())
