@@ -231,7 +231,13 @@ class Lab:
 
     # Running
 
-    def run(self, limit: timedelta = timedelta(minutes=20)) -> Wait | Rest | None:
+    def run_to_effect(self, number: int) -> None:
+        """Play the operator until so many effects from now, and let it crash there."""
+        kept, self.plan = self.plan, {len(self.log) + number: Disturbance.CRASH_BEFORE}
+        self.run(timedelta(seconds=60), stop_at_crash=True)
+        self.plan = kept
+
+    def run(self, limit: timedelta = timedelta(minutes=20), *, stop_at_crash: bool = False) -> Wait | Rest | None:
         """Play the operator and its queue until it rests, the resource is gone, or the time is over."""
         from tests.unit.reconciler import reconcile  # noqa: PLC0415 - the two know each other
 
@@ -240,6 +246,8 @@ class Lab:
             try:
                 step = None if self.resource.gone else reconcile(self)
             except Crash:
+                if stop_at_crash:
+                    return None
                 self.elapse(2 * SECOND)
                 continue
             except ApiFailure:

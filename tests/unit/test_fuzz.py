@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from datetime import timedelta
 
 from hypothesis import given
@@ -109,6 +110,11 @@ def _go(seconds: int) -> Action:
     return Action(f"{seconds} s", lambda lab: lab.run(seconds * SECOND))
 
 
+def _to_effect(number: int) -> Action:
+    return Action(f"crash {number} effects later", lambda lab: lab.run_to_effect(number))
+
+
+STEPS = [_to_effect(number) for number in (1, 2, 3, 4, 6, 8, 10, 12)]
 TIME = [_go(0), _go(1), _go(4), _go(15), _go(60), Action("3 s without us", lambda lab: lab.elapse(3 * SECOND))]
 TROUBLE = [
     *(_disturb(ahead, kind) for ahead in (0, 1, 2, 3, 5, 8) for kind in Disturbance),
@@ -139,7 +145,10 @@ PEOPLE = [
     *(_restart_policy(it) for it in RestartPolicy),
     *(_foreign(it) for it in Operation),
 ]
-actions = st.lists(st.one_of(*(st.sampled_from(kind) for kind in (TIME, TROUBLE, PEOPLE))), max_size=20)
+actions = st.lists(
+    st.tuples(st.one_of(st.sampled_from(TIME), st.sampled_from(STEPS)), st.sampled_from([*PEOPLE, *TROUBLE])),
+    max_size=8,
+)
 specs = st.builds(
     lambda soak, secret_ref, policy, hold: make_spec(
         secret_ref,
@@ -174,9 +183,9 @@ def _calm_down(lab: Lab) -> None:
 
 @FUZZ
 @given(specs, offsets, actions)
-def test_whatever_happens(spec: RotationSpec, offset: timedelta, todo: list[Action]) -> None:
+def test_whatever_happens(spec: RotationSpec, offset: timedelta, todo: list[tuple[Action, Action]]) -> None:
     lab = make_lab(spec, offset=offset)
-    for action in todo:
+    for action in chain.from_iterable(todo):
         action.do(lab)
         if not lab.resource.gone:
             lab.check_nothing_leaks()

@@ -5,15 +5,15 @@ The order mirrors the way forward: a value is withdrawn only when nothing may ho
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
-from keyturn.api.observed import Journal
+from keyturn.api.observed import Journal, SecretView
 from keyturn.api.rotation import Phase, RestartPolicy, Result, RotationSpec
-from keyturn.api.semantics import Failure, Standing
-from keyturn.rotation.common import abandoned, move, overdue, wait_after, wait_for
+from keyturn.api.semantics import Failure, Standing, Verdict
+from keyturn.rotation.common import abandoned, move, overdue, wait_after, wait_for, written_in_this_rotation
 from keyturn.rotation.consumers import cancel_stamp, rollout_gate, targets, to_restart, unsafe_pods
-from keyturn.rotation.steps import Advance, CallProvider, Enter, Finish, Publish, Restart, Step, Wait
+from keyturn.rotation.steps import Advance, CallProvider, Enter, Finish, Publish, Restart, Step, Verify, Wait
 from keyturn.rotation.world import Operation, World
 
 POLL: Final = timedelta(seconds=5)
@@ -45,30 +45,63 @@ def _forward_after_all(world: World) -> Step | None:
     if not inspection.outcome.ok:
         return wait_after("inspect", inspection.outcome)
     if inspection.standing is not Standing.FINISHED:
-        return None
+        journal = world.see_journal()
+        if inspection.standing is Standing.PENDING_OURS or journal is None or journal.pending is None:
+            return None
+        # Neither pending nor, it seems, current: before the old value is put back, the provider must say so itself.
+        if world.verification is None:
+            return Verify(journal.pending)
+        if world.verification.verdict is Verdict.INCONCLUSIVE:
+            return wait_after("verify", world.verification.outcome)
+        if world.verification.verdict is Verdict.REJECTED:
+            return None
     phase = Phase.FINALIZING if world.deleting else Phase.DISTRIBUTING
-    return Enter(move(world, phase, cancel_reason=None, restored_time=None, distributed_time=None))
+    changes = {"cancel_reason": None, "restored_time": None, "distributed_time": None}
+    return Enter(move(world, phase, previous_valid_until=world.now, **changes))
 
 
 def _restore(world: World, journal: Journal | None) -> Step | None:
     """Put the previous value back, unless the Secret never held the new one, or holds somebody else's by now."""
     record, secret = world.record, world.see_secret()
-    if journal is None:
-        if record.distributed_time is None:
+    pending = journal.pending if journal is not None else None
+    holds_new = pending is not None and secret is not None and secret.value == pending
+    if record.distributed_time is None:
+        if not (holds_new or written_in_this_rotation(world, secret)):
             return None
-        message = (
-            "the journal was deleted, so the previous value is not known any more; the provider accepts both: "
-            "complete the rotation at the provider, or put the previous value into the Secret, then remove the finalizer"
-        )
-        return Wait("JournalLost", message, stalled=True, blocked=True, after=POLL)
-    if secret is not None and journal.pending is not None and secret.value == journal.pending:
-        if record.distributed_time is None:
-            return Advance(record.model_copy(update={"distributed_time": secret.written_time or world.now}))
+        # Written down first: once the Secret is restored, nothing else tells that pods may hold the new value.
+        written = secret.written_time if secret is not None else None
+        return Enter(record.model_copy(update={"distributed_time": written or world.now.replace(microsecond=0)}))
+    if journal is None:
+        return _without_journal(world)
+    if holds_new:
         return Publish(value=journal.previous, previous=None)
-    if record.distributed_time is not None and record.restored_time is None:
-        restored = secret.written_time if secret is not None and secret.value == journal.previous else None
-        return Advance(record.model_copy(update={"restored_time": restored or world.now.replace(microsecond=0)}))
+    if record.restored_time is None:
+        return Advance(record.model_copy(update={"restored_time": _restored_time(world, journal, secret)}))
     return None
+
+
+def _restored_time(world: World, journal: Journal, secret: SecretView | None) -> datetime:
+    """When the Secret ceased to hold the new value: our own write, or, where others put it back, now at the latest."""
+    written = secret.written_time if secret is not None and secret.value == journal.previous else None
+    distributed = world.record.distributed_time
+    if written is not None and distributed is not None and written > distributed:
+        return written
+    return world.now.replace(microsecond=0)
+
+
+def _without_journal(world: World) -> Step | None:
+    """The previous value is not known any more. Both are alive, so nothing breaks until a person has decided."""
+    record = world.record
+    settled = world.see_provider().problem is None and world.see_inspection().standing is Standing.UNROTATED
+    if settled:
+        return Finish(Result.FAILED, "the journal was deleted; the rotation was settled at the provider by hand")
+    if world.see_secret() is None and not unsafe_pods(world.see_consumers(), record, cancelling=True):
+        return None
+    message = (
+        "the journal was deleted, so the previous value is not known any more; the provider accepts both: "
+        "complete the rotation at the provider, or put the previous value into the Secret and cancel it there"
+    )
+    return Wait("JournalLost", message, stalled=True, blocked=True, after=POLL)
 
 
 def _roll_back(world: World) -> Step | None:
@@ -99,6 +132,7 @@ def _withdraw(world: World) -> Step:
     if inspection.outcome.failure is Failure.CLIENT_NOT_FOUND:
         return Finish(Result.CANCELLED, f"{reason}; the client does not exist at the provider any more")
     ours_unknown = inspection.standing is Standing.PENDING_UNKNOWN and (journal is None or journal.pending is None)
+    ours_unknown = ours_unknown and world.finalizer
     if inspection.standing is Standing.PENDING_OURS or ours_unknown:
         return CallProvider(Operation.CANCEL)
     return Finish(Result.CANCELLED, f"{reason}; the previous value is in force")

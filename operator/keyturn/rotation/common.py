@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from datetime import timedelta
 from typing import Any
 
+from pydantic import SecretStr
+
+from keyturn.api.observed import SecretView
 from keyturn.api.rotation import DeletionPolicy, Phase, Result, RotationRecord, RotationSpec
 from keyturn.api.semantics import Capabilities, Failure, Outcome
-from keyturn.rotation.steps import Finish, Step, Wait
+from keyturn.rotation.steps import Enter, Finish, Step, Wait
 from keyturn.rotation.world import Operation, Problem, World
 
 CANCELLED_BY_DELETION = "the ClientSecretRotation was deleted"
@@ -22,6 +27,11 @@ _REASONS = {
 LASTING_FAILURES = frozenset({Failure.UNAUTHORIZED, Failure.CLIENT_NOT_FOUND, Failure.REJECTED})
 
 
+def go_back(world: World, reason: str) -> Enter:
+    """Withdraw the new value, from wherever the rotation stands."""
+    return Enter(move(world, Phase.CANCELLING, cancel_reason=reason, restored_time=None))
+
+
 def move(world: World, phase: Phase, **changes: Any) -> RotationRecord:
     """The record as it enters a phase: the phase's clock starts now."""
     return world.record.model_copy(update={"phase": phase, "phase_started_time": world.now, **changes})
@@ -30,6 +40,28 @@ def move(world: World, phase: Phase, **changes: Any) -> RotationRecord:
 def overdue(world: World, limit: timedelta) -> bool:
     """Whether the phase has lasted longer than the limit that the spec sets now."""
     return world.now >= world.record.phase_started_time + limit
+
+
+def written_in_this_rotation(world: World, secret: SecretView | None) -> bool:
+    """Whether Keyturn wrote the Secret since this rotation began, whatever the record remembers of it.
+
+    Also True when the last rotation ended within the same second.
+    """
+    if secret is None or secret.written_time is None:
+        return False
+    return secret.written_time >= world.record.started_time.replace(microsecond=0)
+
+
+def changed_since_start(world: World, secret: SecretView | None) -> bool:
+    """Whether the Secret holds another value than when Starting was written down; only for decisions of Starting."""
+    if secret is None or secret.value is None:
+        return False
+    return fingerprint(world.uid, secret.value) != world.status.secret_fingerprint
+
+
+def fingerprint(salt: str, value: SecretStr) -> str:
+    """Twelve hex digits that tell values of one object apart; the salt keeps equal values of two objects unlinkable."""
+    return hmac.new(salt.encode(), value.get_secret_value().encode(), hashlib.sha256).hexdigest()[:12]
 
 
 def abandoned(world: World) -> Finish | None:
@@ -75,7 +107,9 @@ def wait_after(operation: Operation | str, outcome: Outcome) -> Wait:
 
 
 def withdrawn(world: World) -> bool:
-    """Whether the user deleted the object and wants the rotation withdrawn for it."""
+    """Whether the user deleted the object and wants the rotation withdrawn for it, or left no account to finish it."""
     if not world.deleting:
         return False
+    if world.see_provider().gone:
+        return True
     return not isinstance(world.spec, RotationSpec) or world.spec.deletion_policy is DeletionPolicy.CANCEL

@@ -81,9 +81,14 @@ def _provider_usable(world: World, spec: RotationSpec) -> Step | None:
 
 
 def _secret_writable(world: World, spec: RotationSpec) -> Step | None:
-    ref, secret = spec.secret_ref, world.see_secret()
+    return secret_unwritable(world)
+
+
+def secret_unwritable(world: World) -> Wait | None:
+    """Why the new value could not be put where it belongs, or None."""
+    ref, secret = world.subject.secret_ref, world.see_secret()
     if secret is None:
-        if spec.secret_ref.creation_policy is CreationPolicy.OWNER:
+        if ref.creation_policy is CreationPolicy.OWNER:
             return None
         remedy = "create it, or set spec.secretRef.creationPolicy to Owner"
         return Wait("SecretNotFound", f"Secret {ref.name} does not exist: {remedy}", stalled=True)

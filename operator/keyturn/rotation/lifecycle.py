@@ -15,21 +15,26 @@ from datetime import timedelta
 from typing import Final
 
 from keyturn.api.observed import Journal
-from keyturn.api.rotation import FailurePolicy, Phase, Result, RotationSpec, VerifyMode
+from keyturn.api.rotation import CreationPolicy, FailurePolicy, Phase, Result, RotationSpec, VerifyMode
 from keyturn.api.semantics import Effect, Failure, Recovery, Standing, Verdict
 from keyturn.rotation import cancelling, idle
 from keyturn.rotation.common import (
     CANCELLED_BY_DELETION,
+    LASTING_FAILURES,
     cancellable,
     capabilities,
+    changed_since_start,
+    go_back,
     move,
     overdue,
     provider_blocks,
     wait_after,
     wait_for,
     withdrawn,
+    written_in_this_rotation,
 )
 from keyturn.rotation.consumers import rollout_failure, rollout_gate, targets, to_restart
+from keyturn.rotation.idle import secret_unwritable
 from keyturn.rotation.steps import (
     Advance,
     CallProvider,
@@ -64,8 +69,10 @@ def decide(world: World) -> Step:
 def _within_rotation(world: World, phase: Phase) -> Step:
     if phase is Phase.CANCELLING:
         return cancelling.decide(world)
-    if withdrawn(world) and phase is not Phase.FINALIZING and cancellable(world):
-        return Enter(move(world, Phase.CANCELLING, cancel_reason=CANCELLED_BY_DELETION))
+    if phase is Phase.FINALIZING:
+        return provider_blocks(world) or _finalizing(world)
+    if withdrawn(world) and cancellable(world):
+        return go_back(world, CANCELLED_BY_DELETION)
     if isinstance(world.spec, Problem):
         return wait_for(world.spec)
     return provider_blocks(world) or _PHASES[phase](world, world.spec)
@@ -74,11 +81,14 @@ def _within_rotation(world: World, phase: Phase) -> Step:
 def _starting(world: World, spec: RotationSpec) -> Step:
     """Get a new value from the provider, exactly one, and have it in the journal."""
     if not world.finalizer:
-        return SetFinalizer(present=True)
+        # An object that is being deleted takes no new finalizer, and without it nothing may be started.
+        return go_back(world, CANCELLED_BY_DELETION) if world.deleting else SetFinalizer(present=True)
     journal = world.see_journal()
     if journal is None:
         secret = world.see_secret()
-        return OpenJournal(previous=secret.value if secret else None)
+        if written_in_this_rotation(world, secret) and changed_since_start(world, secret):
+            return _lost_journal(world)
+        return secret_unwritable(world) or OpenJournal(previous=secret.value if secret else None)
     if journal.rotation_id != world.record.id:
         message = f"Secret {journal.name} holds the values of rotation {journal.rotation_id}: delete it to lose them"
         return Wait("JournalConflict", message, stalled=True)
@@ -121,7 +131,10 @@ def _verifying(world: World, spec: RotationSpec) -> Step:
         return Verify(journal.pending)
     if world.verification.verdict is Verdict.ACCEPTED:
         return Advance(move(world, Phase.DISTRIBUTING))
-    message = world.verification.outcome.message
+    outcome = world.verification.outcome
+    if world.verification.verdict is Verdict.INCONCLUSIVE and outcome.failure not in LASTING_FAILURES:
+        return wait_after("verify", outcome)
+    message = outcome.message
     if overdue(world, spec.verify.timeout):
         return _fail(world, spec, "VerificationFailed", f"the provider did not accept the new value in time: {message}")
     return Wait("VerificationPending", f"the provider does not accept the new value yet: {message}", after=VERIFY_POLL)
@@ -148,7 +161,7 @@ def _rolling_out(world: World, spec: RotationSpec) -> Step:
     """Restart every workload that reads the Secret, once, and wait until nothing runs on the old value."""
     reverted = _reverted(world)
     if reverted is not None:
-        return reverted
+        return _taken_back(world, spec, reverted)
     consumers = world.see_consumers()
     restart = to_restart(consumers, world.record, spec.rollout.restart, cancelling=False)
     if restart:
@@ -170,7 +183,7 @@ def _soaking(world: World, spec: RotationSpec) -> Step:
     """Give the new value time to show that it works, with nothing becoming unready meanwhile."""
     reverted = _reverted(world)
     if reverted is not None:
-        return reverted
+        return _taken_back(world, spec, reverted)
     gate = rollout_gate(targets(world.see_consumers(), world.record, cancelling=False))
     if gate is not None:
         return Enter(move(world, Phase.ROLLING_OUT))
@@ -180,7 +193,7 @@ def _soaking(world: World, spec: RotationSpec) -> Step:
     return Wait("Soaking", "everything runs on the new value; the old one is kept a while longer", after=rest)
 
 
-def _finalizing(world: World, spec: RotationSpec) -> Step:
+def _finalizing(world: World) -> Step:
     """Let the old value die, last of all (I4), then clean the Secret."""
     journal = world.see_journal()
     if journal is None or journal.pending is None:
@@ -190,11 +203,11 @@ def _finalizing(world: World, spec: RotationSpec) -> Step:
     inspection = world.see_inspection()
     if not inspection.outcome.ok:
         return wait_after("inspect", inspection.outcome)
-    if inspection.standing is Standing.FINISHED:
+    if inspection.standing is Standing.FINISHED or world.record.previous_valid_until is not None:
         return _finished(world, journal)
     if inspection.standing is not Standing.PENDING_OURS:
         message = "the provider no longer holds the new value as pending: somebody cancelled or restarted its rotation"
-        return Enter(move(world, Phase.CANCELLING, cancel_reason=message))
+        return go_back(world, message)
     gate = _reverted(world) or rollout_gate(targets(world.see_consumers(), world.record, cancelling=False))
     if gate is not None:
         return Enter(move(world, Phase.ROLLING_OUT))
@@ -202,13 +215,21 @@ def _finalizing(world: World, spec: RotationSpec) -> Step:
 
 
 def _finished(world: World, journal: Journal) -> Step:
-    """The old value is dead: nothing may be left that names it."""
-    secret = world.see_secret()
-    if secret is not None:
-        dead = secret.value is not None and secret.value == journal.previous
-        if dead or (secret.has_previous and secret.value == journal.pending):
-            return Publish(value=journal.pending, previous=None)
-    return Finish(Result.COMPLETED, _completed_message(world))
+    """The old value is dead: nothing may be left that names it, and the new one must not be lost with the journal."""
+    secret, ref = world.see_secret(), world.subject.secret_ref
+    value = secret.value if secret else None
+    if secret is not None and value == journal.pending and not secret.has_previous:
+        return Finish(Result.COMPLETED, _completed_message(world))
+    if value not in (None, journal.previous, journal.pending):
+        trouble = f"Secret {ref.name}, key {ref.key} was changed by somebody else: remove the key"
+    elif secret is None and ref.creation_policy is CreationPolicy.MERGE:
+        trouble = f"Secret {ref.name} was deleted: create it"
+    else:
+        return Publish(value=journal.pending, previous=None)
+    if world.deleting:
+        return Finish(Result.COMPLETED, f"the old value is dropped; {trouble.split(':')[0]}")
+    message = f"{trouble}, and the new value is written to it; it is the only one that the provider accepts"
+    return Wait("SecretChanged", message, stalled=True, after=ROLLOUT_POLL)
 
 
 def _completed_message(world: World) -> str:
@@ -217,32 +238,39 @@ def _completed_message(world: World) -> str:
     return f"Secret {world.subject.secret_ref.name} holds the new value, {workloads} run on it, the old one is dropped"
 
 
-def _reverted(world: World) -> Wait | None:
-    """Whether another tool took the new value out of the Secret: said, not fought."""
+def _reverted(world: World) -> Problem | None:
+    """Whether another tool took the new value out of the Secret, now or earlier in this rotation."""
     journal, secret = world.see_journal(), world.see_secret()
-    if journal is None or journal.pending is None or (secret is not None and secret.value == journal.pending):
+    if journal is None or journal.pending is None:
+        return None
+    if secret is not None and secret.value == journal.pending and world.record.restored_time is None:
         return None
     ref = world.subject.secret_ref
-    state = "does not exist" if secret is None else f"key {ref.key} no longer holds the new value"
-    message = (
-        f"Secret {ref.name} {state}: another tool took it back; the old value stays valid until it holds the new one"
-    )
-    return Wait("SecretReverted", message, stalled=True, after=ROLLOUT_POLL)
+    state = "does not exist" if secret is None else f"key {ref.key} did not keep the new value"
+    return Problem("SecretReverted", f"Secret {ref.name} {state}: another tool took it back")
+
+
+def _taken_back(world: World, spec: RotationSpec, problem: Problem) -> Step:
+    """Said, not fought. Pods may have started on the old value since, which no stamp tells: no way leads on (I4)."""
+    step = _fail(world, spec, problem.reason, problem.message)
+    if isinstance(step, Wait) and step.blocked and world.record.restored_time is None:
+        return Enter(world.record.model_copy(update={"restored_time": world.now.replace(microsecond=0)}))
+    return step
 
 
 def _lost_journal(world: World) -> Step:
     """Without the journal the values are unknown: withdraw the pending one rather than guess."""
-    return Enter(move(world, Phase.CANCELLING, cancel_reason="the journal of this rotation was deleted"))
+    return go_back(world, "the journal of this rotation was deleted")
 
 
 def _fail(world: World, spec: RotationSpec, reason: str, message: str) -> Step:
     """The new value or the rollout failed: go back, or hold, as the user chose; where no way leads back, go on."""
-    if not cancellable(world):
+    if not cancellable(world) or world.record.previous_valid_until is not None:
         return Wait(reason, f"{message}; the provider cannot take the new value back", stalled=True, after=ROLLOUT_POLL)
     if spec.on_failure is FailurePolicy.HOLD and not world.deleting:
         remedy = "both values stay valid; raise the timeout to go on, or set spec.onFailure to Cancel to go back"
         return Wait(reason, f"{message}; {remedy}", stalled=True, blocked=True, after=ROLLOUT_POLL)
-    return Enter(move(world, Phase.CANCELLING, cancel_reason=message))
+    return go_back(world, message)
 
 
 _PHASES: Final[dict[Phase, Callable[[World, RotationSpec], Step]]] = {
@@ -251,5 +279,4 @@ _PHASES: Final[dict[Phase, Callable[[World, RotationSpec], Step]]] = {
     Phase.DISTRIBUTING: _distributing,
     Phase.ROLLING_OUT: _rolling_out,
     Phase.SOAKING: _soaking,
-    Phase.FINALIZING: _finalizing,
 }

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from pydantic import SecretStr
-
-from keyturn.api.conditions import Condition, ConditionStatus, ConditionType, merge_conditions
+from keyturn.api.conditions import MESSAGE_LIMIT, ConditionStatus, ConditionType, merge_conditions
 from keyturn.api.rotation import (
     HISTORY_LIMIT,
     Phase,
@@ -23,6 +19,7 @@ from keyturn.api.rotation import (
     VerifyMode,
 )
 from keyturn.api.semantics import Verdict
+from keyturn.rotation.common import fingerprint
 from keyturn.rotation.consumers import rollout_gate, targets
 from keyturn.rotation.idle import due
 from keyturn.rotation.steps import Advance, Enter, Finish, Rest, Wait
@@ -56,11 +53,6 @@ def report(world: World, step: Reportable) -> RotationStatus:
         value = world.secret.value if world.secret is not None else None
         changes["secret_fingerprint"] = None if value is None else fingerprint(world.uid, value)
     return old.model_copy(update=changes)
-
-
-def fingerprint(salt: str, value: SecretStr) -> str:
-    """Twelve hex digits that tell values of one object apart; the salt keeps equal values of two objects unlinkable."""
-    return hmac.new(salt.encode(), value.get_secret_value().encode(), hashlib.sha256).hexdigest()[:12]
 
 
 def _phase(world: World, step: Reportable) -> Phase:
@@ -118,17 +110,18 @@ def _summary(world: World, step: Finish) -> RotationSummary:
 
 
 def _conditions(world: World, step: Reportable, record: RotationRecord | None) -> Iterator[_Draft]:
-    yield _ready(world, step)
-    yield _rotating(world, step, record)
-    for draft in (_rollout_complete(world, step, record), _credential_verified(world, step)):
-        if draft is not None:
-            yield draft
+    """What wants attention comes first: the REASON column shows the first condition's."""
     if isinstance(step, Wait) and step.stalled:
         yield ConditionType.STALLED, _TRUE, step.reason, step.message
     elif isinstance(step, Wait):
         yield ConditionType.RECONCILING, _TRUE, step.reason, step.message
     elif record is not None:
         yield ConditionType.RECONCILING, _TRUE, record.phase, f"rotation {record.id} is in phase {record.phase}"
+    yield _ready(world, step)
+    yield _rotating(world, step, record)
+    for draft in (_rollout_complete(world, step, record), _credential_verified(world, step)):
+        if draft is not None:
+            yield draft
 
 
 def _known(world: World, kind: ConditionType) -> _Draft | None:
@@ -141,29 +134,40 @@ def _known(world: World, kind: ConditionType) -> _Draft | None:
 def _ready(world: World, step: Reportable) -> _Draft:
     """Whether the Secret holds a usable value, by the newest evidence; a running rotation alone changes nothing."""
     ready = ConditionType.READY
-    name = world.subject.secret_ref.name if isinstance(world.spec, RotationSpec) or world.status.rotation else ""
-    if isinstance(step, Finish) and step.result is Result.COMPLETED:
-        return ready, _TRUE, "SecretRotated", f"Secret {name} holds the value of rotation {world.record.id}"
-    if world.status.rotation is None and world.secret is not UNOBSERVED:
-        if world.secret is None:
-            return ready, _FALSE, "SecretNotFound", f"Secret {name} does not exist"
-        if world.secret.value is None:
-            return ready, _FALSE, "SecretKeyNotFound", f"Secret {name} lacks the key {world.subject.secret_ref.key}"
-    verdict = world.verification.verdict if world.verification is not None else None
-    in_force = world.status.rotation is None or world.status.rotation.distributed_time is not None
-    if verdict is Verdict.ACCEPTED and in_force:
-        return ready, _TRUE, "CredentialVerified", f"the provider accepts the value in Secret {name}"
-    if verdict is Verdict.REJECTED and world.status.rotation is None:
-        return ready, _FALSE, "CredentialRejected", f"the provider refuses the value in Secret {name}"
-    skipped = isinstance(world.spec, RotationSpec) and world.spec.verify.mode is VerifyMode.SKIP
-    if isinstance(step, Rest) and skipped and world.secret is not UNOBSERVED:
-        return ready, _TRUE, "SecretAvailable", f"Secret {name} holds a value; spec.verify.mode is Skip"
+    seen = _evidence(world, step)
+    if seen is not None:
+        return (ready, *seen)
     known = _known(world, ready)
     if known is not None and known[1] is not _UNKNOWN:
         return known
     if isinstance(step, Wait):
         return ready, _UNKNOWN, step.reason, step.message
-    return ready, _UNKNOWN, "NotVerified", f"the value in Secret {name} was not tried at the provider yet"
+    return ready, _UNKNOWN, "NotVerified", "the value in the Secret was not tried at the provider yet"
+
+
+def _evidence(world: World, step: Reportable) -> tuple[ConditionStatus, str, str] | None:
+    """What this pass learned about the value in the Secret, or None."""
+    running = world.status.rotation
+    if running is None and not isinstance(world.spec, RotationSpec):
+        return None
+    ref = world.subject.secret_ref
+    if isinstance(step, Finish) and step.result is Result.COMPLETED:
+        return _TRUE, "SecretRotated", f"Secret {ref.name} holds the value of rotation {world.record.id}"
+    verdict = world.verification.verdict if world.verification is not None else None
+    if verdict is Verdict.ACCEPTED and (running is None or running.distributed_time is not None):
+        return _TRUE, "CredentialVerified", f"the provider accepts the value in Secret {ref.name}"
+    if running is not None or world.secret is UNOBSERVED:
+        return None
+    if world.secret is None:
+        return _FALSE, "SecretNotFound", f"Secret {ref.name} does not exist"
+    if world.secret.value is None:
+        return _FALSE, "SecretKeyNotFound", f"Secret {ref.name} has no usable key {ref.key}"
+    if verdict is Verdict.REJECTED:
+        return _FALSE, "CredentialRejected", f"the provider refuses the value in Secret {ref.name}"
+    skipped = isinstance(world.spec, RotationSpec) and world.spec.verify.mode is VerifyMode.SKIP
+    if isinstance(step, Rest) and skipped:
+        return _TRUE, "SecretAvailable", f"Secret {ref.name} holds a value; spec.verify.mode is Skip"
+    return None
 
 
 def _rotating(world: World, step: Reportable, record: RotationRecord | None) -> _Draft:
@@ -182,9 +186,10 @@ def _rotating(world: World, step: Reportable, record: RotationRecord | None) -> 
 
 def _rollout_complete(world: World, step: Reportable, record: RotationRecord | None) -> _Draft | None:
     kind = ConditionType.ROLLOUT_COMPLETE
+    if record is None and isinstance(step, Finish):
+        done = step.result is Result.COMPLETED
+        return (kind, _TRUE, "RolledOut", "every workload runs on the new value") if done else None
     if record is None:
-        if isinstance(step, Finish) and step.result is Result.COMPLETED:
-            return kind, _TRUE, "RolledOut", "every workload runs on the new value"
         return _known(world, kind)
     if record.phase in (Phase.SOAKING, Phase.FINALIZING):
         return kind, _TRUE, "RolledOut", "every workload runs on the new value"
@@ -194,6 +199,8 @@ def _rollout_complete(world: World, step: Reportable, record: RotationRecord | N
 
 def _credential_verified(world: World, step: Reportable) -> _Draft | None:
     kind = ConditionType.CREDENTIAL_VERIFIED
+    if isinstance(step, Finish) and step.result is not Result.COMPLETED:
+        return None  # it spoke of the value that was withdrawn
     if world.verification is None:
         return _known(world, kind)
     which = "new value" if world.status.rotation is not None else "value in the Secret"
@@ -213,28 +220,25 @@ class Announcement:
 
 
 def announcements(before: RotationStatus, after: RotationStatus, step: Reportable) -> list[Announcement]:
-    """The Events for a status that was just written: one for a new phase, one for a new reason to stall."""
+    """The Events for a status that was just written: for an end, for a phase entered, for a new reason to stall."""
     said: list[Announcement] = []
-    if after.phase is not before.phase and after.phase in _EVENTS:
-        reason, warning = _EVENTS[after.phase]
-        said.append(Announcement(reason, _event_message(after, step), warning))
-    stalled = _stalled(after.conditions)
-    known = _stalled(before.conditions)
-    if stalled is not None and (known is None or known[0] != stalled[0]):
-        said.append(Announcement(stalled[0], stalled[1], warning=True))
+    ended, record = after.last_rotation, after.rotation
+    if ended is not None and (before.last_rotation is None or before.last_rotation.id != ended.id):
+        said.append(_announce(_ENDED[ended.result], ended.message))
+    if record is not None and (before.rotation is None or before.rotation.phase is not record.phase):
+        said.append(_announce(record.phase, _entered_message(record)))
+    known = {condition.reason for condition in before.conditions if condition.type == ConditionType.STALLED}
+    if isinstance(step, Wait) and step.stalled and step.reason not in known:
+        said.append(Announcement(step.reason, step.message[:MESSAGE_LIMIT], warning=True))
     return said
 
 
-def _stalled(conditions: list[Condition]) -> tuple[str, str] | None:
-    found = [condition for condition in conditions if condition.type == ConditionType.STALLED]
-    return (found[0].reason, found[0].message) if found else None
+def _announce(phase: Phase, message: str) -> Announcement:
+    reason, warning = _EVENTS[phase]
+    return Announcement(reason, message[:MESSAGE_LIMIT], warning)
 
 
-def _event_message(after: RotationStatus, step: Reportable) -> str:
-    if isinstance(step, Finish):
-        return step.message
-    record = after.rotation
-    assert record is not None
+def _entered_message(record: RotationRecord) -> str:
     names = ", ".join(f"{target.kind}/{target.name}" for target in record.targets) or "no workload reads it"
     ref = record.subject.secret_ref
     return {
@@ -245,7 +249,7 @@ def _event_message(after: RotationStatus, step: Reportable) -> str:
         Phase.SOAKING: "everything runs on the new value; the old one is kept a while longer",
         Phase.FINALIZING: "telling the provider to drop the old value",
         Phase.CANCELLING: f"going back to the previous value: {record.cancel_reason}",
-    }[after.phase]
+    }[record.phase]
 
 
 _EVENTS: Final[dict[Phase, tuple[str, bool]]] = {
