@@ -157,9 +157,10 @@ class World:
 
 def spec_of(subject: Subject, simulator: Simulator, url: str, **settings: Any) -> ProviderSpec:
     """The spec of a provider object for a simulator; `settings` are further fields as in YAML."""
-    fast = {"timeouts": {"connect": "1s", "read": "400ms"}, "rateLimit": {"requestsPerSecond": 1000, "burst": 1000}}
+    # Patient, because the machine may be busy; what is about time sets its own limits.
+    usual = {"timeouts": {"connect": "10s", "read": "20s"}, "rateLimit": {"requestsPerSecond": 1000, "burst": 1000}}
     block = {**subject.block(simulator), "baseUrl": url}
-    return ProviderSpec.model_validate({subject.kind: block, **fast, **settings})
+    return ProviderSpec.model_validate({subject.kind: block, **usual, **settings})
 
 
 def provider_of(subject: Subject, simulator: Simulator, url: str, **settings: Any) -> Provider:

@@ -11,7 +11,7 @@ import pytest
 
 from keyturn.api.semantics import Effect, Failure, Overlap, Standing, Verdict
 from sandbox.simulators.faults import How
-from tests.providers.subjects import CLIENT_ID, SUBJECTS, Refusal, Subject, World
+from tests.providers.subjects import CLIENT_ID, SUBJECTS, Refusal, Subject, World, provider_of
 
 CHANGING = ("start", "finalize", "cancel")
 READING = ("inspect", "verify", "check")
@@ -22,7 +22,6 @@ LOST: dict[str, dict[str, Any]] = {
     "truncated": {"how": How.TRUNCATE, "status": 200},
     "malformed": {"how": How.MALFORMED, "status": 200},
     "huge": {"how": How.HUGE},
-    "too slow": {"how": How.DROP, "delay": 0.6},
     "500": {"status": 500},
     "502 without JSON": {"how": How.MALFORMED, "status": 502},
     "503": {"status": 503},
@@ -124,6 +123,22 @@ async def test_a_lost_answer_is_unknown_and_inspecting_settles_it(
         ("cancel", False): Standing.PENDING_OURS,
     }
     assert (await world.inspect()).standing is settled[operation, applied]
+
+
+@pytest.mark.parametrize("operation", [*CHANGING, *READING])
+async def test_an_answer_that_comes_too_late_is_lost(world: World, operation: str) -> None:
+    await world.prepare(operation)
+    patient = world.provider
+    world.fault(operation, how=How.PROPER, delay=0.5)
+    world.provider = provider_of(world.subject, world.simulator, world.url, timeouts={"connect": "9s", "read": "100ms"})
+    outcome = await world.perform(operation)
+    await world.provider.aclose()
+    assert outcome.failure is Failure.UNREACHABLE
+    assert outcome.effect is (Effect.UNKNOWN if operation in CHANGING else Effect.NOT_APPLIED)
+    assert "too long" in outcome.message
+    world.provider = patient
+    standing = {"start": Standing.PENDING_UNKNOWN, "finalize": Standing.FINISHED}.get(operation, Standing.UNROTATED)
+    assert (await world.inspect()).standing is standing
 
 
 @pytest.mark.parametrize("end", LOST)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyturn.api.provider import ProviderSpec
@@ -77,6 +77,7 @@ async def test_a_caller_that_gives_up_takes_nothing() -> None:
         await bucket.take()
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 5), max_size=50), st.integers(1, 20), st.integers(1, 20))
 def test_no_window_holds_more_than_burst_and_rate_allow(pauses: list[float], rate: int, burst: int) -> None:
     async def run() -> list[float]:
@@ -122,6 +123,7 @@ def test_how_long_to_wait(headers: dict[str, str], limited: bool, seconds: float
     assert wait == (None if seconds is None else timedelta(seconds=seconds))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=40), st.binary(max_size=40))
 def test_headers_of_any_text_are_survived(value: bytes, date: bytes) -> None:
     headers = httpx.Headers([(b"Retry-After", value), (b"Date", date), (b"X-RateLimit-Reset", value)])
@@ -129,12 +131,14 @@ def test_headers_of_any_text_are_survived(value: bytes, date: bytes) -> None:
     assert wait is None or timedelta() <= wait <= timedelta(days=1)
 
 
+@settings(deadline=None)
 @given(st.integers(100, 999))
 def test_only_client_errors_prove_that_nothing_changed(status: int) -> None:
     effect, _ = classify(status)
     assert (effect is Effect.NOT_APPLIED) == (400 <= status < 500 and status != 408)
 
 
+@settings(deadline=None)
 @given(st.text(), st.text(min_size=4), st.text())
 def test_no_quotation_holds_the_secret(before: str, secret: str, after: str) -> None:
     quoted = quote(f"{before}{secret}{after}{secret}", secret)
@@ -207,9 +211,9 @@ async def server(script: Script) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/"
 
 
-async def exchange(url: str, *, changing: bool = True, read: str = "2s") -> Answer | Outcome:
+async def exchange(url: str, *, changing: bool = True, connect: str = "10s", read: str = "20s") -> Answer | Outcome:
     """One request to a raw server."""
-    spec = ProviderSpec.model_validate({"timeouts": {"connect": "100ms", "read": read}})
+    spec = ProviderSpec.model_validate({"timeouts": {"connect": connect, "read": read}})
     client = HttpClient(spec)
     try:
         return await client.send(client.build_request("POST", url, json={}), changing=changing)
@@ -274,8 +278,8 @@ async def test_an_answer_that_trickles_for_ever_ends_all_the_same() -> None:
             await writer.drain()
             await asyncio.sleep(0.02)
 
-    async with server(trickle) as url, asyncio.timeout(5):
-        outcome = await exchange(url, read="200ms")
+    async with server(trickle) as url, asyncio.timeout(30):
+        outcome = await exchange(url, connect="200ms", read="200ms")
     assert isinstance(outcome, Outcome)
     assert outcome.effect is Effect.UNKNOWN
     assert "too long" in outcome.message

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
@@ -68,6 +68,9 @@ async def test_an_inconclusive_confirmation_is_no_standing(world: World) -> None
     world.fault("verify", status=503)
     inspection = await world.inspect()
     assert (inspection.standing, inspection.outcome.failure) == (None, Failure.UNREACHABLE)
+    await world.provider.finalize(CLIENT_ID)
+    world.fault("verify", status=503)
+    assert (await world.inspect()).standing is None, "a finished rotation must not look like one that never began"
 
 
 @pytest.mark.parametrize("switch", ["reject", "replace"])
@@ -198,6 +201,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from([200, 201, 302, 400, 401, 404, 429, 500]), JSON)
 async def test_no_answer_whatever_it_holds_is_an_exception(status: int, body: Any) -> None:
     spec = ProviderSpec.model_validate({"stytch": SPEC, "rateLimit": {"requestsPerSecond": 1000, "burst": 1000}})

