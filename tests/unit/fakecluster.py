@@ -194,7 +194,6 @@ class FakeNamespace:
             restartable=True,
             stamp=deployment.stamp,
             desired=deployment.replicas,
-            updated=len(ready),
             observed=observed,
             template_time=to_second(deployment.template_time) if observed and deployment.template_time else None,
             settled=observed and len(live) == len(ready) == deployment.replicas,

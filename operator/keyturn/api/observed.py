@@ -78,7 +78,6 @@ class Workload:
     restartable: bool
     stamp: str | None = None
     desired: int = 0
-    updated: int = 0
     observed: bool = True
     template_time: datetime | None = None
     settled: bool = True

@@ -78,7 +78,6 @@ def _deployment(item: dict[str, Any], templates: dict[tuple[str, str | None], da
         restartable=True,
         stamp=(template_meta.get("annotations") or {}).get(STAMP),
         desired=desired,
-        updated=min(updated, available),
         observed=observed,
         template_time=templates.get((_name(item), (meta.get("annotations") or {}).get(_REVISION))),
         settled=observed and exact,

@@ -77,9 +77,11 @@ def _newer(time: datetime | None, than: datetime | None) -> bool:
 def targets(consumers: Consumers, record: RotationRecord, *, cancelling: bool) -> list[Target]:
     """The progress of every workload, for status, in a stable order."""
     stamp = cancel_stamp(record) if cancelling else record.id
-    waiting = Counter(pod.owner for pod in unsafe_pods(consumers, record, cancelling=cancelling))
-    listed = [_target(workload, stamp, waiting[workload.kind, workload.name]) for workload in consumers.workloads]
-    known = {(workload.kind, workload.name) for workload in consumers.workloads}
+    unsafe = frozenset(unsafe_pods(consumers, record, cancelling=cancelling))
+    waiting = Counter(pod.owner for pod in unsafe)
+    there = Counter(pod.owner for pod in consumers.pods if pod.ready and not pod.terminating and pod not in unsafe)
+    known = {(workload.kind, workload.name): workload for workload in consumers.workloads}
+    listed = [_target(workload, stamp, waiting[key], there[key]) for key, workload in known.items()]
     for (kind, name), count in waiting.items():
         if (kind, name) not in known:
             message = (
@@ -89,7 +91,7 @@ def targets(consumers: Consumers, record: RotationRecord, *, cancelling: bool) -
     return sorted(listed, key=lambda target: (target.kind, target.name))
 
 
-def _target(workload: Workload, stamp: str, unsafe: int) -> Target:
+def _target(workload: Workload, stamp: str, unsafe: int, updated: int) -> Target:
     message = workload.failure or ("spec.paused is set: resume the rollout" if workload.paused and unsafe else None)
     if not unsafe and workload.settled:
         state = TargetState.READY
@@ -109,7 +111,7 @@ def _target(workload: Workload, stamp: str, unsafe: int) -> Target:
         kind=workload.kind,
         name=workload.name,
         state=state,
-        updated=workload.updated,
+        updated=min(updated, workload.desired),
         desired=workload.desired,
         message=message,
     )
