@@ -31,7 +31,7 @@ _CALLS_PER_SECOND: Final = 8.0
 _PATIENCE: Final = 60.0
 _BEFORE: Final = 2.0
 _AFTERWARDS: Final = 2.0
-_FRAME: Final = 0.1
+_FRAME: Final = 0.15
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _eyes_on(seen: Sequence[Observed], stage: Stage) -> Iterator[None]:
 
 def _wait_for_traffic(part: _Part) -> None:
     """Until every replica has made a call that was accepted."""
-    replicas = sum(workload["spec"]["replicas"] for workload in part.workloads)
+    replicas: int = sum(workload["spec"]["replicas"] for workload in part.workloads)
 
     def calling() -> bool:
         if problems := part.observed.problems():
@@ -164,7 +164,7 @@ def _faults(parts: Sequence[_Part], facts: Sequence[RotationFact]) -> list[str]:
 
 
 class _Clock:
-    """Shows a frame ten times a second, and counts calls by the second."""
+    """Shows a frame several times a second, and counts calls by the second."""
 
     def __init__(self, seen: Sequence[Observed], tick: Callable[[], None]) -> None:
         self._seen = seen
@@ -230,4 +230,4 @@ def _healthy(operator: Operator) -> bool:
         answer = httpx.get(f"http://{operator.health}/healthz", timeout=2, trust_env=False)
     except httpx.TransportError:
         return False
-    return bool(answer.status_code == httpx.codes.OK)
+    return answer.status_code == httpx.codes.OK

@@ -66,8 +66,7 @@ class LiveShow:
         started = time.monotonic()
         with self._console.status(Text(text)):
             yield
-        line = Text.assemble(("✔ ", "green"), text, (f"  {time.monotonic() - started:.1f} s", "dim"))
-        self._print(line)
+        self._print(Text.assemble(("✔ ", "green"), text, (f"  {time.monotonic() - started:.1f} s", "dim")))
 
     def manifest(self, text: str) -> None:
         self._print("")
@@ -77,7 +76,7 @@ class LiveShow:
     @contextmanager
     def watching(self, playing: Playing) -> Iterator[Callable[[], None]]:
         with Live(console=self._console, auto_refresh=False) as live:
-
+            # The recording begins here: nobody wants to watch a control plane start twice.
             def tick(*, always: bool = False) -> None:
                 live.update(_stage(playing, self._console.width), refresh=True)
                 if self._recording:
@@ -89,6 +88,8 @@ class LiveShow:
 
     def result(self, rotations: Sequence[RotationFact]) -> None:
         self._print(outcome(rotations))
+        if self._recording:
+            self._recording.take(Group(*self._printed), always=True)
 
     def say(self, text: str, style: str = "") -> None:
         self._print(Text(text, style))
@@ -96,8 +97,6 @@ class LiveShow:
     def _print(self, what: RenderableType) -> None:
         self._console.print(what)
         self._printed.append(what)
-        if self._recording:
-            self._recording.take(Group(*self._printed), always=True)
 
 
 def _stage(playing: Playing, width: int) -> RenderableType:
