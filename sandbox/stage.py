@@ -54,8 +54,9 @@ class Operator:
     def start(self) -> Self:
         """Start the process; it is at work within a second or two."""
         self._file = self.log.open("ab")
+        tether = [sys.executable, "-I", str(ROOT / "sandbox" / "tether.py"), str(os.getpid())]
         self._process = subprocess.Popen(
-            [*self._arguments, "--health", self.health],
+            [*tether, *self._arguments, "--health", self.health],
             stderr=self._file,
             stdout=self._file,
             stdin=subprocess.DEVNULL,
