@@ -14,22 +14,25 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final, Self, TypeVar
+from typing import IO, Any, Final, Generic, Self, TypeVar
 
 from sandbox.controlplane import ControlPlane, Resources, documents
 from sandbox.controlplane.processes import free_port
 from sandbox.kubelet import Behaviour, KubeletStandIn
 from sandbox.kubelet.api import API
-from sandbox.simulators.base import running
+from sandbox.simulators.base import Simulator, running
+from sandbox.simulators.janrain import JanrainSimulator
+from sandbox.simulators.snaptrade import SnapTradeSimulator
 from sandbox.simulators.stytch import StytchSimulator
 from sandbox.traffic.clients import PodClients
-from sandbox.traffic.probe import StytchProbe, TrafficProbe
+from sandbox.traffic.probe import JanrainProbe, SnapTradeProbe, StytchProbe, TrafficProbe
 
 T = TypeVar("T")
+SimulatorT = TypeVar("SimulatorT", bound=Simulator)
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 NAMESPACE: Final = "keyturn-system"
@@ -106,12 +109,12 @@ class Operator:
 
 
 @dataclass(frozen=True)
-class Account:
+class Account(Generic[SimulatorT]):
     """A simulated provider account. `kind` is what pods name in the annotation `client.sandbox.keyturn.dev/kind`."""
 
     kind: str
     url: str
-    simulator: StytchSimulator
+    simulator: SimulatorT
 
 
 @dataclass
@@ -163,14 +166,26 @@ class Stage:
             [*sorted((ROOT / "crds").glob("keyturn.dev_*.yaml")), *(ROOT / "manifests" / name for name in _MANIFESTS)]
         )
 
-    def stytch(self, name: str) -> Account:
+    def stytch(self, name: str) -> Account[StytchSimulator]:
         """Start a Stytch project of its own."""
-        return self.do(self._stytch(name))
-
-    async def _stytch(self, name: str) -> Account:
         simulator = StytchSimulator()
-        url = await self._providers.enter_async_context(running(simulator))
-        self._probes[name] = await self._providers.enter_async_context(StytchProbe(url, simulator.project_id))
+        return self.do(self._account(name, simulator, lambda url: StytchProbe(url, simulator.project_id)))
+
+    def janrain(self, name: str) -> Account[JanrainSimulator]:
+        """Start a Janrain application of its own; its configuration API has the same URL."""
+        return self.do(self._account(name, JanrainSimulator(), JanrainProbe))
+
+    def snaptrade(self, name: str) -> Account[SnapTradeSimulator]:
+        """Start a SnapTrade API key of its own."""
+        simulator = SnapTradeSimulator()
+        client_id, key = simulator.client_id, simulator.consumer_key
+        return self.do(self._account(name, simulator, lambda url: SnapTradeProbe(url, client_id, key)))
+
+    async def _account(
+        self, name: str, simulator: SimulatorT, probe: Callable[[str], AbstractAsyncContextManager[TrafficProbe]]
+    ) -> Account[SimulatorT]:
+        url = await self._stack.enter_async_context(running(simulator))
+        self._probes[name] = await self._stack.enter_async_context(probe(url))
         return Account(name, url, simulator)
 
     def operator(self, *options: str, log: Path | None = None, kubeconfig: Path | None = None) -> Operator:

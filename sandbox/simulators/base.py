@@ -77,7 +77,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An operation of the provider: where it is, and what answers it. `{client_id}` in the path is counted by."""
+    """An operation of the provider: where it is, and what answers it."""
 
     operation: str
     method: str
@@ -112,6 +112,10 @@ class Simulator(ABC):
     @abstractmethod
     def clients_state(self) -> dict[str, Any]:
         """The clients by id, without secret values."""
+
+    def client_of(self, call: Call) -> str | None:
+        """The client that a call is about, if any: calls received are counted by it."""
+        return call.params.get("client_id")
 
     def now(self) -> float:
         """The simulator's time, in seconds since the epoch."""
@@ -165,7 +169,7 @@ class Simulator(ABC):
                 scheme=request.scheme,
             )
             self.calls[route.operation].append(call)
-            if client_id := call.params.get("client_id"):
+            if client_id := self.client_of(call):
                 self.count(client_id, route.operation, "received")
             fault = self.faults.take(route.operation, call.header("User-Agent") or "")
             if fault is None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.assets import find_kubectl
+from sandbox.simulators.stytch import StytchSimulator
 from sandbox.stage import Account, Operator, Stage, wait_until
 from sandbox.traffic.report import PodTraffic
 
@@ -33,7 +34,7 @@ class Scene:
 
     stage: Stage
     namespace: str
-    account: Account
+    account: Account[StytchSimulator]
     client_id: str
     first_secret: str
     log: Path

@@ -51,7 +51,10 @@ class JanrainAuth(StrEnum):
 
 
 class JanrainReadBack(KubeModel):
-    """The configuration API, from which the answer of a reset that got lost can be read back."""
+    """The configuration API, from which the answer of a reset that got lost can be read back.
+
+    It takes Basic authentication, whatever `auth` says of the other calls.
+    """
 
     base_url: BaseUrl
     """Address of the region, such as https://v1.api.us.janrain.com."""
@@ -91,7 +94,8 @@ class Timeouts(KubeModel):
     connect: Annotated[Duration, Field(validate_default=True)] = timedelta(seconds=5)
     """Until a connection stands."""
     read: Annotated[Duration, Field(validate_default=True)] = timedelta(seconds=60)
-    """Between two pieces of an answer. A shorter value makes answers get lost that were on their way."""
+    """Between two pieces of an answer. A shorter value makes answers get lost that were on their way.
+    SnapTrade is given 60 seconds at least: a lost answer costs the user's access there."""
 
 
 class RateLimit(KubeModel):

@@ -84,6 +84,9 @@ class Standing(StrEnum):
     """The pending value is the current one; the previous one is gone, or lives on only until its time is up."""
     LOST = "Lost"
     """The value has been replaced by one that we do not know and that the provider never shows again."""
+    UNTOLD = "Untold"
+    """It cannot be told: the provider shows no state, and the values that we know prove nothing. Before anything was
+    started this is no obstacle; after a lost answer only a person can find out."""
 
 
 class Verdict(StrEnum):

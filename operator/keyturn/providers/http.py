@@ -46,11 +46,12 @@ _NOT_SENT = (
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A complete answer; `body` is None when it is not a JSON object."""
+    """A complete answer. `body` is None when it is not a JSON object, `items` when it is not a JSON array."""
 
     status: int
     headers: httpx.Headers
     body: dict[str, Any] | None
+    items: list[Any] | None = None
 
 
 class _BadAnswerError(Exception):
@@ -127,13 +128,16 @@ class HttpClient:
         """A request with this client's own headers; `url` is sent as it is, with its query string."""
         return self._client.build_request(method, url, headers=headers, json=json, data=form)
 
-    async def send(self, request: httpx.Request, *, changing: bool) -> Answer | Outcome:
+    async def send(self, request: httpx.Request | Callable[[], httpx.Request], *, changing: bool) -> Answer | Outcome:
         """Send a request once, when the rate limit allows, and read the whole answer, whatever its status.
 
+        request: where it holds the time, something that makes it, called when its turn has come.
         changing: whether the call may change something at the provider; then a lost answer is an UNKNOWN effect.
         Returns the outcome when there is no complete answer.
         """
         await self._bucket.take()
+        if not isinstance(request, httpx.Request):
+            request = request()
         where = _origin(request.url)
         try:
             async with asyncio.timeout(self._deadline):
@@ -154,7 +158,13 @@ class HttpClient:
     async def _exchange(self, request: httpx.Request) -> Answer:
         response = await self._client.send(request, stream=True)
         try:
-            return Answer(response.status_code, response.headers, _json_object(await _read(response)))
+            parsed = _json(await _read(response))
+            return Answer(
+                response.status_code,
+                response.headers,
+                body=parsed if isinstance(parsed, dict) else None,
+                items=parsed if isinstance(parsed, list) else None,
+            )
         finally:
             await response.aclose()
 
@@ -248,12 +258,11 @@ async def _read(response: httpx.Response) -> bytes:
     return bytes(body)
 
 
-def _json_object(body: bytes) -> dict[str, Any] | None:
+def _json(body: bytes) -> object:
     try:
-        parsed = json.loads(body)
+        return json.loads(body)
     except (ValueError, RecursionError):
         return None
-    return parsed if isinstance(parsed, dict) else None
 
 
 def _seconds(text: str | None) -> float | None:

@@ -42,6 +42,7 @@ def _redact(text: str, forms: set[str]) -> str:
 def _forms(value: str) -> Iterator[str]:
     yield value
     yield percent_encode(value, safe="")
+    yield percent_encode(value, safe="/")
     yield json.dumps(value)[1:-1]
     yield base64.b64encode(value.encode(errors="replace")).decode()
 

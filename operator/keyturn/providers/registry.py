@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from keyturn.api.provider import CredentialRef, ProviderSpec
 from keyturn.api.semantics import Capabilities
-from keyturn.providers import stytch
+from keyturn.providers import janrain, snaptrade, stytch
 from keyturn.providers.base import Provider, ProviderConfigError
 
 
@@ -29,6 +29,8 @@ class Entry:
 # The kind is the name of the provider's block in the spec.
 PROVIDERS: Mapping[str, Entry] = {
     "stytch": Entry(stytch.CAPABILITIES, stytch.credential_refs, stytch.build),
+    "janrain": Entry(janrain.CAPABILITIES, janrain.credential_refs, janrain.build),
+    "snaptrade": Entry(snaptrade.CAPABILITIES, snaptrade.credential_refs, snaptrade.build),
 }
 
 

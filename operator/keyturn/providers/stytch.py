@@ -38,6 +38,7 @@ from keyturn.providers.http import (
     refusal,
     text_at,
 )
+from keyturn.providers.outcomes import credential, no_answer, place, within
 from keyturn.providers.quoting import quote
 
 CAPABILITIES = Capabilities(
@@ -66,10 +67,7 @@ def credential_refs(spec: ProviderSpec) -> Mapping[str, CredentialRef]:
 def build(spec: ProviderSpec, credentials: Mapping[str, SecretStr]) -> StytchProvider:
     """A provider for one Stytch project; raises ProviderConfigError naming the field at fault."""
     stytch = _block(spec)
-    # Line ends come from files and `echo`, and are in no Stytch secret.
-    secret = credentials["secret"].get_secret_value().strip("\r\n")
-    if not secret:
-        raise ProviderConfigError("spec.stytch.secretRef", f"{_place(stytch.secret_ref)} is empty")
+    secret = credential(credentials["secret"], stytch.secret_ref, "spec.stytch.secretRef")
     live = stytch.project_id.startswith("project-live-")  # as the official SDK decides
     base = stytch.base_url or (LIVE_URL if live else TEST_URL)
     return StytchProvider(stytch, checked_base_url(base, "spec.stytch.baseUrl"), secret, HttpClient(spec))
@@ -85,7 +83,7 @@ class StytchProvider:
         self._base = base_url
         self._authorization = basic_authorization(spec.project_id, secret)
         self._secrets = (secret, self._authorization.removeprefix("Basic "))
-        self._place = _place(spec.secret_ref)
+        self._place = place(spec.secret_ref)
         self._http = http
 
     async def check(self) -> Outcome:
@@ -117,7 +115,7 @@ class StytchProvider:
             text_at(client, name) for name in ("client_secret_last_four", "next_client_secret_last_four")
         )
         if current is None:
-            return Inspection(_no_answer(doing, "the last four characters of its secret", changing=False))
+            return Inspection(no_answer(doing, "the last four characters of its secret", changing=False))
         hint = following or current
         if pending is None or hint != pending.get_secret_value()[-4:]:
             standing = Standing.PENDING_UNKNOWN if following else Standing.UNROTATED
@@ -139,7 +137,7 @@ class StytchProvider:
             return Issued(result)
         secret = text_at(result, "m2m_client", "next_client_secret")
         if secret is None:
-            return Issued(_no_answer(doing, "the new secret", changing=True))
+            return Issued(no_answer(doing, "the new secret", changing=True))
         return Issued(_done(Effect.APPLIED, result), SecretStr(secret))
 
     async def verify(self, client_id: str, secret: SecretStr) -> Verification:
@@ -155,11 +153,11 @@ class StytchProvider:
             changing=False,
         )
         if isinstance(answer, Outcome):
-            return Verification(Verdict.INCONCLUSIVE, _within(doing, answer))
+            return Verification(Verdict.INCONCLUSIVE, within(doing, answer))
         if answer.status == 200:
             if text_at(answer.body, "access_token"):
                 return Verification(Verdict.ACCEPTED, _done(Effect.NOT_APPLIED, answer.body))
-            return Verification(Verdict.INCONCLUSIVE, _no_answer(doing, "an access token", changing=False))
+            return Verification(Verdict.INCONCLUSIVE, no_answer(doing, "an access token", changing=False))
         # OAuth errors are 400 here (stytch-node#314); RFC 6749, 5.2 would also allow 401.
         if answer.status == 401 or (answer.status == 400 and text_at(answer.body, "error")):
             remedy = "It is not, or not yet, a secret of this client, or the client is inactive."
@@ -204,7 +202,7 @@ class StytchProvider:
         if isinstance(result, Outcome):
             return result
         if not isinstance(result.get("m2m_client"), dict):
-            return _no_answer(doing, "the client", changing=True)
+            return no_answer(doing, "the client", changing=True)
         return _done(Effect.APPLIED, result)
 
     async def _admin(
@@ -222,11 +220,11 @@ class StytchProvider:
         )
         answer = await self._http.send(request, changing=changing)
         if isinstance(answer, Outcome):
-            return _within(doing, answer)
+            return within(doing, answer)
         if answer.status != 200:
             return self._refused(answer, doing, *secrets, changing=changing)
         if answer.body is None:
-            return _no_answer(doing, "JSON", changing=changing)
+            return no_answer(doing, "JSON", changing=changing)
         return answer.body
 
     def _refused(self, answer: Answer, doing: str, *secrets: SecretStr | None, changing: bool) -> Outcome:
@@ -261,10 +259,6 @@ def _path_segment(client_id: str) -> str:
     return percent_encode(client_id, safe="") if client_id.strip(".") else client_id.replace(".", "%2E")
 
 
-def _place(ref: CredentialRef) -> str:
-    return f'key "{ref.key}" of Secret "{ref.name}"'
-
-
 def _request_id(body: dict[str, Any] | None) -> str | None:
     found = text_at(body, "request_id")
     return quote(found) if found else None
@@ -272,14 +266,3 @@ def _request_id(body: dict[str, Any] | None) -> str | None:
 
 def _done(effect: Effect, body: dict[str, Any] | None) -> Outcome:
     return Outcome(effect, request_id=_request_id(body))
-
-
-def _within(doing: str, outcome: Outcome) -> Outcome:
-    return Outcome(outcome.effect, outcome.failure, f"{doing}: {outcome.message}")
-
-
-def _no_answer(doing: str, missing: str, *, changing: bool) -> Outcome:
-    effect = Effect.UNKNOWN if changing else Effect.NOT_APPLIED
-    return Outcome(
-        effect, Failure.UNREACHABLE, f"{doing}: the answer does not hold {missing}, though its status is 200"
-    )
