@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from keyturn.api.observed import Journal
 from keyturn.api.rotation import Phase, RotationStatus
 from keyturn.api.semantics import Inspection, Standing
 from keyturn.rotation.lifecycle import decide
@@ -154,8 +155,9 @@ class _Pass:
             case Aspect.CONSUMERS:
                 self._learn(consumers=lab.namespace.consumers())
             case Aspect.INSPECTION:
-                pending = lab.journal.view().pending if lab.journal else None
-                self._learn(inspection=lab.provider.inspect(pending))
+                # As the controller does: the provider is compared with the journal that was seen, if one was.
+                journal = self.world.journal if isinstance(self.world.journal, Journal) else None
+                self._learn(inspection=lab.provider.inspect(journal.pending if journal else None))
 
     def _write(self, step: Reportable) -> None:
         status = report(self.world, step)

@@ -101,8 +101,8 @@ class World:
     fresh_id: str
     conflict: Problem | None = None
     provider: ProviderView | NotSeen = UNOBSERVED
-    secret: SecretView | None | NotSeen = UNOBSERVED
-    journal: Journal | None | NotSeen = UNOBSERVED
+    secret: SecretView | NotSeen | None = UNOBSERVED
+    journal: Journal | NotSeen | None = UNOBSERVED
     consumers: Consumers | NotSeen = UNOBSERVED
     inspection: Inspection | NotSeen = UNOBSERVED
     verification: Verification | None = None
@@ -137,6 +137,8 @@ class World:
         return _seen(self.consumers, Aspect.CONSUMERS)
 
     def see_inspection(self) -> Inspection:
+        """Where the provider stands, relative to the journal: so that is looked at before the provider is asked."""
+        self.see_journal()
         return _seen(self.inspection, Aspect.INSPECTION)
 
 
