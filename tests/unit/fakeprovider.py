@@ -53,17 +53,22 @@ class Fault(StrEnum):
 
 @dataclass
 class FakeProvider:
-    """`propagation`: how long a new value takes until it is accepted. `rejects_new`: it never is."""
+    """`propagation`: how long a new value takes until it is accepted. `rejects_new`: it never is.
+
+    `linger`: how long `verify` goes on accepting a value that was dropped; traffic has no such luck.
+    """
 
     now: Callable[[], datetime]
     current: str = ORIGINAL
     pending: str | None = None
     issued_at: datetime | None = None
     propagation: timedelta = timedelta()
+    linger: timedelta = timedelta()
     rejects_new: bool = False
     outage: bool = False
     issued: int = 0
     applied: list[Operation] = field(default_factory=list)
+    dropped: dict[str | None, datetime] = field(default_factory=dict)
     faults: deque[Fault | None] = field(default_factory=deque)
 
     def accepts(self, value: str) -> bool:
@@ -99,8 +104,10 @@ class FakeProvider:
             self.pending, self.issued_at = f"{CANARY}-{self.issued}", self.now()
         elif operation is Operation.FINALIZE:
             assert self.pending is not None
+            self.dropped[self.current] = self.now()
             self.current, self.pending = self.pending, None
         else:
+            self.dropped[self.pending] = self.now()
             self.pending = None
 
     def inspect(self, pending: SecretStr | None) -> Inspection:
@@ -115,7 +122,9 @@ class FakeProvider:
         if self.outage:
             failed = Outcome(Effect.NOT_APPLIED, Failure.UNREACHABLE, "connection refused")
             return Verification(Verdict.INCONCLUSIVE, failed)
-        if self.accepts(value.get_secret_value()):
+        dropped = self.dropped.get(value.get_secret_value())
+        lingers = dropped is not None and self.now() < dropped + self.linger
+        if lingers or self.accepts(value.get_secret_value()):
             return Verification(Verdict.ACCEPTED, OK)
         return Verification(Verdict.REJECTED, Outcome(Effect.NOT_APPLIED, Failure.REJECTED, "not a secret of it"))
 

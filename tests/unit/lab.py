@@ -19,7 +19,7 @@ from keyturn.api.observed import Journal
 from keyturn.api.rotation import Phase, RotationRecord, RotationSpec, RotationStatus
 from keyturn.rotation.report import Announcement
 from keyturn.rotation.steps import Rest, Wait
-from keyturn.rotation.world import Operation
+from keyturn.rotation.world import Operation, Problem
 from tests.unit.fakecluster import SECOND, FakeDeployment, FakeNamespace, FakeSecret
 from tests.unit.fakeprovider import CANARY, FakeProvider, Fault
 from tests.unit.phases import ALLOWED
@@ -55,7 +55,7 @@ class Conflict(ApiFailure):
 class FakeResource:
     """The ClientSecretRotation as the API server stores it; `held_back`: somebody else's finalizer is on it."""
 
-    spec: RotationSpec
+    spec: RotationSpec | Problem
     generation: int = 1
     status: dict[str, Any] = field(default_factory=dict)
     finalizer: bool = False
@@ -133,7 +133,7 @@ class Lab:
             self.provider.apply(operation, foreign=True)
 
     def edit_spec(self, **changes: Any) -> None:
-        if not self.resource.deleting:
+        if not self.resource.deleting and isinstance(self.resource.spec, RotationSpec):
             self.resource.spec = self.resource.spec.model_copy(update=changes)
             self.resource.generation += 1
             self.resource.version += 1

@@ -104,6 +104,12 @@ def _held_then_cancelled() -> Lab:
     return lab
 
 
+def _lingering() -> Lab:
+    lab = _sick()
+    lab.provider.linger = 30 * SECOND
+    return lab
+
+
 def _crowd() -> Lab:
     """Pods that no workload of ours owns, one of them slow to end; and a workload that is scaled to nothing."""
     lab = make_lab(make_spec(soak=10 * SECOND))
@@ -129,6 +135,7 @@ SCENARIOS = [
     Scenario("strays", _crowd),
     Scenario("not accepted", _unaccepted, Phase.CANCELLED, fresh=False, restarts=0),
     Scenario("never ready", _sick, Phase.CANCELLED, fresh=False, restarts=2),
+    Scenario("dropped values linger", _lingering, Phase.CANCELLED, fresh=False, restarts=2),
     Scenario("given up", _given_up, Phase.CANCELLED, fresh=False, restarts=2),
     Scenario("held, then more time", _held_then_patient),
     Scenario("held, then cancelled", _held_then_cancelled, Phase.CANCELLED, fresh=False, restarts=2),

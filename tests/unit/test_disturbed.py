@@ -25,7 +25,7 @@ NAMED = {scenario.name: scenario for scenario in SCENARIOS}
 def _labs(policy: DeletionPolicy, name: str = "soak") -> Iterator[tuple[int, Lab]]:
     for index in range(len(effects(name))):
         lab = NAMED[name].build()
-        lab.resource.spec = lab.resource.spec.model_copy(update={"deletion_policy": policy})
+        lab.edit_spec(deletion_policy=policy)
         lab.actions[index] = lab.delete
         yield index, lab
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain
 from datetime import timedelta
+from itertools import chain
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,7 +80,7 @@ def _spec(change: str, value: object) -> Action:
 
 def _restart_policy(policy: RestartPolicy) -> Action:
     def change(lab: Lab) -> None:
-        lab.edit_spec(rollout=lab.resource.spec.rollout.model_copy(update={"restart": policy}))
+        lab.edit_spec(rollout=RolloutSpec(timeout=40 * SECOND, restart=policy))
 
     return Action(f"spec.rollout.restart = {policy}", change)
 

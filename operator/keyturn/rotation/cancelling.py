@@ -46,9 +46,9 @@ def _forward_after_all(world: World) -> Step | None:
         return wait_after("inspect", inspection.outcome)
     if inspection.standing is not Standing.FINISHED:
         journal = world.see_journal()
-        if inspection.standing is Standing.PENDING_OURS or journal is None or journal.pending is None:
+        if inspection.standing is not Standing.PENDING_UNKNOWN or journal is None or journal.pending is None:
             return None
-        # Neither pending nor, it seems, current: before the old value is put back, the provider must say so itself.
+        # Somebody started anew: after their cancelling of ours, or after our finalizing. Only the value itself tells.
         if world.verification is None:
             return Verify(journal.pending)
         if world.verification.verdict is Verdict.INCONCLUSIVE:
