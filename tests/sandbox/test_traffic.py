@@ -103,6 +103,7 @@ class Cluster:
         self.values = values
         self.reads = 0
         self.forbidden = False
+        self.deleted = False
 
     async def get(self, path: str) -> Any | None:
         """The Secret."""
@@ -110,7 +111,7 @@ class Cluster:
         await asyncio.sleep(0)
         if self.forbidden:
             raise APIError(403, "forbidden")
-        if path != "/api/v1/namespaces/shop/secrets/m2m":
+        if self.deleted or path != "/api/v1/namespaces/shop/secrets/m2m":
             return None
         return {"data": {key: base64.b64encode(value.encode()).decode() for key, value in self.values.items()}}
 
@@ -200,13 +201,14 @@ async def test_a_volume_shows_the_new_value_late(scene: Scene) -> None:
     assert set(only(report).values) == {fingerprint(scene.first), fingerprint(second)}
 
 
-async def test_a_volume_outlives_a_deleted_secret_and_a_refusing_server(scene: Scene) -> None:
+@pytest.mark.parametrize("deleted", [True, False], ids=["deleted Secret", "refusing server"])
+async def test_a_volume_goes_on_showing_what_it_had(scene: Scene, deleted: bool) -> None:
     await scene.clients.started(pod("web-1", IN_VOLUME))
-    scene.cluster.forbidden = True
+    scene.cluster.deleted, scene.cluster.forbidden = deleted, not deleted
     reads = scene.cluster.reads
     await scene.until(lambda _: scene.cluster.reads > reads + 2)
-    report = scene.clients.meter.report()
-    assert report.accepted > 0
+    accepted = scene.clients.meter.report().accepted
+    report = await scene.until(lambda report: report.accepted > accepted or bool(report.problems))
     assert (report.refused, report.problems) == (0, [])
 
 
