@@ -76,6 +76,19 @@ def test_versions_are_compared_as_numbers() -> None:
     assert index.put_provider(provider(version=9)) == set()
 
 
+def test_our_own_status_wakes_nobody_when_it_comes_back_and_any_other_does() -> None:
+    """I12: or every write would lead to one more pass, and to one more call of a provider that asked for patience."""
+    index, key = index_of(rotation()), ("ns", "one")
+    index.expect_status(key, {"phase": "Idle"})
+    assert index.put_rotation({**rotation(version=2), "status": {"phase": "Idle"}}) == set()
+    assert index.put_rotation({**rotation(version=3), "status": {"phase": "Failed"}}) == {key}
+    deleting = {**rotation(version=4), "status": {"phase": "Idle"}}
+    deleting["metadata"]["deletionTimestamp"] = "2026-03-01T12:00:00Z"
+    assert index.put_rotation(deleting) == {key}
+    edited = {**rotation(version=5, client="another"), "status": {"phase": "Idle"}}
+    assert index.put_rotation(edited) == {key}
+
+
 def test_what_is_kept_is_small() -> None:
     index = index_of(rotation())
     kept = index.rotation(("ns", "one"))

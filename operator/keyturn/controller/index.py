@@ -34,6 +34,7 @@ class Index:
     def __init__(self) -> None:
         self._rotations: dict[Key, dict[str, Any]] = {}
         self._providers: dict[ProviderKey, dict[str, Any]] = {}
+        self._expected: dict[Key, dict[str, Any]] = {}
         self._by_provider: defaultdict[ProviderKey, set[Key]] = defaultdict(set)
         self._by_secret: defaultdict[Key, set[Key]] = defaultdict(set)
         self._by_client: defaultdict[str, set[Key]] = defaultdict(set)
@@ -62,7 +63,7 @@ class Index:
         kept = _trim(raw)
         self._rotations[key] = kept
         if known is not None and known.get("spec") == kept.get("spec"):
-            return {key}
+            return set() if self._echo(key, known, kept) else {key}
         affected = self._unlink(key, known) if known is not None else set()
         provider, secret, client = _links(kept)
         self._by_provider[provider].add(key)
@@ -73,7 +74,16 @@ class Index:
     def drop_rotation(self, key: Key) -> set[Key]:
         """Forget an object that is gone; the answer is which other rotations may be affected."""
         known = self._rotations.pop(key, None)
+        self._expected.pop(key, None)
         return self._unlink(key, known) - {key} if known is not None else set()
+
+    def expect_status(self, key: Key, status: dict[str, Any]) -> None:
+        """This status is about to be written by us: nobody needs to be woken when it comes back."""
+        self._expected[key] = status
+
+    def _echo(self, key: Key, known: dict[str, Any], kept: dict[str, Any]) -> bool:
+        before, after = ({**raw["metadata"], "resourceVersion": ""} for raw in (known, kept))
+        return before == after and kept.get("status") == self._expected.get(key, {})
 
     def rotations_of(self, provider: ProviderKey) -> set[Key]:
         """The rotations that use this provider object."""

@@ -75,8 +75,10 @@ class Controller:
             affected = self.index.drop_rotation(key) | {key} if deleted else self.index.put_rotation(raw)
         else:
             provider = provider_key_of(raw)
+            known = self.index.provider(provider)
             affected = self.index.drop_provider(provider) if deleted else self.index.put_provider(raw)
-            if affected or not deleted:
+            # What is only our own word in its status is no reason to ask the provider again.
+            if deleted or known is None or known["metadata"]["generation"] != raw["metadata"]["generation"]:
                 self._providers.add(provider)
         self._wake(affected)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from keyturn.api.conditions import ConditionStatus, ConditionType, merge_conditions
@@ -25,7 +26,15 @@ _log = logging.getLogger(__name__)
 _LOOK_SECONDS: Final = 30.0
 """How long a changed credential can go unnoticed: Secrets are read by name and never watched."""
 
-_Verdict = tuple[ConditionStatus, str, str]
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What to say of an account; retry_after: how long the provider asks us to leave it alone."""
+
+    status: ConditionStatus
+    reason: str
+    message: str
+    retry_after: timedelta | None = None
 
 
 class ProviderReconciler:
@@ -66,8 +75,8 @@ class ProviderReconciler:
         except ClusterError as error:
             _log.warning("%s", error, extra={"object": "/".join(key)})
             return Again(None)
-        if verdict is not None and verdict[0] is not ConditionStatus.TRUE:
-            return Again(None)
+        if verdict is not None and verdict.status is not ConditionStatus.TRUE:
+            return Again(verdict.retry_after.total_seconds() if verdict.retry_after is not None else None)
         return Again(min(_LOOK_SECONDS, self._interval) * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
 
     async def _verdict(self, key: ProviderKey) -> _Verdict | None:
@@ -76,7 +85,7 @@ class ProviderReconciler:
         if provider is None or view.problem is not None:
             self._checked.pop(key, None)
             problem = view.problem
-            return (ConditionStatus.FALSE, problem.reason, problem.message) if problem else None
+            return _Verdict(ConditionStatus.FALSE, problem.reason, problem.message) if problem else None
         now = self._clock()
         known = self._checked.get(key)
         if known is not None and known[0] is provider and (now - known[1]).total_seconds() < self._interval:
@@ -84,7 +93,7 @@ class ProviderReconciler:
         outcome = await provider.check()
         if outcome.ok:
             self._checked[key] = (provider, now)
-            return ConditionStatus.TRUE, "CredentialsAccepted", "the provider accepts the credentials"
+            return _Verdict(ConditionStatus.TRUE, "CredentialsAccepted", "the provider accepts the credentials")
         self._checked.pop(key, None)
         return _failed(outcome)
 
@@ -93,18 +102,18 @@ class ProviderReconciler:
         fresh = await self._kube.get(resource, key[1] or None, key[2])
         before = ProviderStatus.model_validate(fresh.get("status") or {})
         generation = raw["metadata"]["generation"]
-        drafts = [(ConditionType.READY, *verdict)]
+        drafts = [(ConditionType.READY, verdict.status, verdict.reason, verdict.message)]
         conditions = merge_conditions(before.conditions, drafts, generation, self._clock())
         after = ProviderStatus(observed_generation=generation, conditions=conditions)
         if after == before:
             return
         self._index.put_provider(await write_status(self._kube, fresh, after.to_wire(), resource))
-        _log.info("Ready=%s: %s", verdict[0], verdict[2], extra={"object": "/".join(filter(None, key))})
-        if verdict[0] is ConditionStatus.TRUE:
+        _log.info("Ready=%s: %s", verdict.status, verdict.message, extra={"object": "/".join(filter(None, key))})
+        if verdict.status is ConditionStatus.TRUE:
             self._wake(self._index.rotations_of(key))
 
 
 def _failed(outcome: Outcome) -> _Verdict:
     if outcome.failure in (Failure.UNREACHABLE, Failure.RATE_LIMITED):
-        return ConditionStatus.UNKNOWN, "ProviderUnreachable", outcome.message
-    return ConditionStatus.FALSE, "CredentialsRefused", outcome.message
+        return _Verdict(ConditionStatus.UNKNOWN, "ProviderUnreachable", outcome.message, outcome.retry_after)
+    return _Verdict(ConditionStatus.FALSE, "CredentialsRefused", outcome.message)

@@ -181,6 +181,7 @@ class _Pass:
         wire = after.to_wire()
         if wire == (self._raw.get("status") or {}):
             return
+        self._r._index.expect_status(self._key, wire)
         self._keep(await rotations.write_status(self._r._kube, self._raw, wire))
         self._r._progress_written[self._key] = self._world.now
         if after.phase is not before.phase:
