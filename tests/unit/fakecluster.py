@@ -159,6 +159,8 @@ class FakeNamespace:
             deployment.template_time = self.now()
         deployment.seen_stamp, deployment.seen_replicas = deployment.stamp, deployment.replicas
         live = self._live(deployment)
+        if len(live) == deployment.replicas and all(pod.stamp == deployment.stamp for pod in live):
+            return
         new = [pod for pod in live if pod.stamp == deployment.stamp]
         old = [pod for pod in live if pod.stamp != deployment.stamp]
         for pod in new[deployment.replicas :]:

@@ -125,6 +125,9 @@ class Lab:
         else:
             secret.value, secret.version = value, secret.version + 1
 
+    def drop_secret(self) -> None:
+        self.namespace.secret = None
+
     def act_at_provider(self, operation: Operation) -> None:
         """Somebody else uses the provider's console."""
         if (self.provider.pending is None) is (operation is Operation.START):
@@ -148,9 +151,11 @@ class Lab:
         end = self.now + duration
         while self.now < end:
             self.now = min(end, self.now + TICK)
-            for action in [action for due, action in self.later if due <= self.now]:
-                action()
-            self.later = [(due, action) for due, action in self.later if due > self.now]
+            if self.later:
+                ready = [action for due, action in self.later if due <= self.now]
+                self.later = [(due, action) for due, action in self.later if due > self.now]
+                for action in ready:
+                    action()
             self.namespace.tick()
             self.traffic()
 
@@ -255,7 +260,6 @@ class Lab:
                 if self.now >= end:
                     return None
                 continue
-            self.check_nothing_leaks()
             if step is None or isinstance(step, Rest) or self.now >= end:
                 return step
             self.elapse(max(min(step.after or 5 * SECOND, 5 * SECOND), EFFECT_TIME))

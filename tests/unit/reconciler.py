@@ -84,7 +84,8 @@ class _Pass:
 
     def _loop(self, taken: list[Step]) -> Wait | Rest | None:
         while not self.lab.resource.gone:
-            self.world = replace(self.world, now=self.lab.now)
+            if self.world.now != self.lab.now:
+                self._learn(now=self.lab.now)
             step = decide(self.world)
             taken.append(step)
             assert len(taken) < MOST_STEPS, f"decide goes round in circles: {taken[-6:]}"
@@ -172,6 +173,7 @@ class _Pass:
             self.lab.effect(f"status {status.phase}", lambda: self._store(wire))
             self.lab.events += announcements(self.written, status, step)
             self.written = parsed
+            self.lab.check_nothing_leaks()
 
     def _store(self, wire: dict[str, Any]) -> None:
         self._expect_unchanged()

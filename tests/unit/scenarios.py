@@ -78,7 +78,7 @@ def _unaccepted() -> Lab:
 
 def _sick(spec: RotationSpec | None = None) -> Lab:
     """Pods of the new template never become ready."""
-    lab = make_lab(spec or make_spec(rollout=RolloutSpec(timeout=20 * SECOND)))
+    lab = make_lab(spec or make_spec(rollout=RolloutSpec(timeout=12 * SECOND)))
     lab.namespace.deployments["web"].sick = lambda stamp: stamp is not None and not stamp.endswith("cancelled")
     return lab
 
@@ -91,16 +91,16 @@ def _given_up() -> Lab:
 
 def _held_then_patient() -> Lab:
     """The rollout takes longer than allowed; the user allows more."""
-    spec = make_spec(on_failure=FailurePolicy.HOLD, rollout=RolloutSpec(timeout=20 * SECOND))
+    spec = make_spec(on_failure=FailurePolicy.HOLD, rollout=RolloutSpec(timeout=12 * SECOND))
     lab = make_lab(spec)
-    lab.namespace.deployments["worker"].grace = 60 * SECOND
-    lab.after(40 * SECOND, lambda: lab.edit_spec(rollout=RolloutSpec(timeout=600 * SECOND)))
+    lab.namespace.deployments["worker"].grace = 30 * SECOND
+    lab.after(25 * SECOND, lambda: lab.edit_spec(rollout=RolloutSpec(timeout=600 * SECOND)))
     return lab
 
 
 def _held_then_cancelled() -> Lab:
-    lab = _sick(make_spec(on_failure=FailurePolicy.HOLD, rollout=RolloutSpec(timeout=20 * SECOND)))
-    lab.after(60 * SECOND, lambda: lab.edit_spec(on_failure=FailurePolicy.CANCEL))
+    lab = _sick(make_spec(on_failure=FailurePolicy.HOLD, rollout=RolloutSpec(timeout=12 * SECOND)))
+    lab.after(25 * SECOND, lambda: lab.edit_spec(on_failure=FailurePolicy.CANCEL))
     return lab
 
 
@@ -116,7 +116,7 @@ def _crowd() -> Lab:
     stray = lab.namespace.add_pod(None)
     lab.deploy("idle", 0)
     lab.elapse(2 * SECOND)
-    lab.after(30 * SECOND, lambda: lab.namespace.end_pods([stray], 10 * SECOND))
+    lab.after(15 * SECOND, lambda: lab.namespace.end_pods([stray], 10 * SECOND))
     return lab
 
 

@@ -61,6 +61,8 @@ def test_undisturbed(scenario: Scenario) -> None:
 def test_one_disturbance_anywhere_changes_nothing(scenario: Scenario) -> None:
     for index, name in enumerate(effects(scenario.name)):
         for disturbance in Disturbance:
+            if disturbance is Disturbance.REPLY_LOST and name not in (*Operation,) and not THOROUGH:
+                continue  # all but the same as a crash after it
             lab = scenario.build()
             lab.plan = {index: disturbance}
             lab.run()

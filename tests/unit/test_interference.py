@@ -94,7 +94,7 @@ def test_secret_emptied_after_finalize_gets_the_only_valid_value(value: str | No
 def test_secret_deleted_after_finalize_keeps_the_journal_until_it_is_back() -> None:
     """I2: the journal holds the only copy of the only valid value."""
     lab = finalized()
-    lab.namespace.secret = None
+    lab.drop_secret()
     step = waiting(lab)
     assert step.stalled
     assert "create it" in step.message
@@ -124,7 +124,7 @@ def test_secret_changed_after_finalize_is_left_alone_and_said() -> None:
 def test_secret_deleted_between_preparing_and_starting_starts_nothing() -> None:
     """Merge never creates the Secret, and without it the value in force is not known."""
     lab = make_lab()
-    lab.actions[0] = lambda: setattr(lab.namespace, "secret", None)
+    lab.actions[0] = lab.drop_secret
     step = waiting(lab)
     assert (step.reason, step.stalled) == ("SecretNotFound", True)
     assert lab.provider.applied == []
