@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from keyturn.api.observed import Journal, SecretView
-from keyturn.api.rotation import Phase, RestartPolicy, Result, RotationSpec
+from keyturn.api.rotation import Phase, Result, RotationSpec
 from keyturn.api.semantics import Failure, Standing, Verdict
 from keyturn.rotation.common import abandoned, move, overdue, wait_after, wait_for, written_in_this_rotation
 from keyturn.rotation.consumers import cancel_stamp, rollout_gate, targets, to_restart, unsafe_pods
@@ -109,14 +109,12 @@ def _roll_back(world: World) -> Step | None:
     record = world.record
     if record.distributed_time is None:
         return None
-    policy, timeout = RestartPolicy.ALWAYS, DEFAULT_TIMEOUT
-    if isinstance(world.spec, RotationSpec):
-        policy, timeout = world.spec.rollout.restart, world.spec.rollout.timeout
-    consumers = world.see_consumers()
+    policy, consumers = world.restart_policy, world.see_consumers()
+    timeout = world.spec.rollout.timeout if isinstance(world.spec, RotationSpec) else DEFAULT_TIMEOUT
     restart = to_restart(consumers, record, policy, cancelling=True)
     if restart:
         return Restart(restart, cancel_stamp(record))
-    gate = rollout_gate(targets(consumers, record, cancelling=True))
+    gate = rollout_gate(targets(consumers, record, cancelling=True, policy=policy))
     if gate is None:
         return None
     # What is not available for another reason must not keep the way back open for ever; what holds the value must.

@@ -74,39 +74,40 @@ def _newer(time: datetime | None, than: datetime | None) -> bool:
     return time is not None and than is not None and time > than
 
 
-def targets(consumers: Consumers, record: RotationRecord, *, cancelling: bool) -> list[Target]:
+def targets(
+    consumers: Consumers, record: RotationRecord, *, cancelling: bool, policy: RestartPolicy = RestartPolicy.ALWAYS
+) -> list[Target]:
     """The progress of every workload, for status, in a stable order."""
     stamp = cancel_stamp(record) if cancelling else record.id
+    doomed = f"may still run on the {'new' if cancelling else 'old'} value"
     unsafe = frozenset(unsafe_pods(consumers, record, cancelling=cancelling))
     waiting = Counter(pod.owner for pod in unsafe)
     there = Counter(pod.owner for pod in consumers.pods if pod.ready and not pod.terminating and pod not in unsafe)
     known = {(workload.kind, workload.name): workload for workload in consumers.workloads}
-    listed = [_target(workload, stamp, waiting[key], there[key]) for key, workload in known.items()]
+    listed = []
+    for key, workload in known.items():
+        held = f"{waiting[key]} pod(s) {doomed}" if waiting[key] else None
+        listed.append(_target(workload, stamp, policy, there[key], held))
     for (kind, name), count in waiting.items():
         if (kind, name) not in known:
-            message = (
-                f"{count} pod(s) may still run on the old value" if kind != POD else "may still run on the old value"
-            )
+            message = f"{count} pod(s) {doomed}" if kind != POD else doomed
             listed.append(Target(kind=kind, name=name, state=TargetState.WAITING, desired=count, message=message))
     return sorted(listed, key=lambda target: (target.kind, target.name))
 
 
-def _target(workload: Workload, stamp: str, unsafe: int, updated: int) -> Target:
-    message = workload.failure or ("spec.paused is set: resume the rollout" if workload.paused and unsafe else None)
-    if not unsafe and workload.settled:
+def _target(workload: Workload, stamp: str, policy: RestartPolicy, updated: int, held: str | None) -> Target:
+    """`held`: what its pods may hold that they must not, or None."""
+    message = workload.failure or ("spec.paused is set: resume the rollout" if workload.paused and held else None)
+    if not held and workload.settled:
         state = TargetState.READY
     elif workload.stamp == stamp or not workload.observed:
-        state = TargetState.ROLLING
-        message = message or (
-            f"{unsafe} pod(s) may still run on the old value" if unsafe else "not all pods are available"
-        )
-    elif workload.restartable and unsafe:
+        state, message = TargetState.ROLLING, message or held or "not all pods are available"
+    elif held and workload.restartable and policy is not RestartPolicy.NEVER:
         state = TargetState.PENDING
     else:
-        state = TargetState.WAITING
-        message = message or (
-            f"{unsafe} pod(s) may still run on the old value" if unsafe else "not all pods are available"
-        )
+        if held and workload.restartable:
+            held += "; spec.rollout.restart is Never: restart it"
+        state, message = TargetState.WAITING, message or held or "not all pods are available"
     return Target(
         kind=workload.kind,
         name=workload.name,

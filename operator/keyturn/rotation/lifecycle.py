@@ -169,7 +169,7 @@ def _rolling_out(world: World, spec: RotationSpec) -> Step:
     gave_up = rollout_failure(consumers, world.record)
     if gave_up is not None:
         return _fail(world, spec, gave_up.reason, gave_up.message)
-    gate = rollout_gate(targets(consumers, world.record, cancelling=False))
+    gate = _rollout_gate(world)
     if gate is None:
         if spec.soak:
             return Enter(move(world, Phase.SOAKING))
@@ -184,7 +184,7 @@ def _soaking(world: World, spec: RotationSpec) -> Step:
     reverted = _reverted(world)
     if reverted is not None:
         return _taken_back(world, spec, reverted)
-    gate = rollout_gate(targets(world.see_consumers(), world.record, cancelling=False))
+    gate = _rollout_gate(world)
     if gate is not None:
         return Enter(move(world, Phase.ROLLING_OUT))
     if overdue(world, spec.soak):
@@ -208,7 +208,7 @@ def _finalizing(world: World) -> Step:
     if inspection.standing is not Standing.PENDING_OURS:
         message = "the provider no longer holds the new value as pending: somebody cancelled or restarted its rotation"
         return go_back(world, message)
-    gate = _reverted(world) or rollout_gate(targets(world.see_consumers(), world.record, cancelling=False))
+    gate = _reverted(world) or _rollout_gate(world)
     if gate is not None:
         return Enter(move(world, Phase.ROLLING_OUT))
     return CallProvider(Operation.FINALIZE)
@@ -236,6 +236,11 @@ def _completed_message(world: World) -> str:
     count = len(world.record.targets)
     workloads = "1 workload" if count == 1 else f"{count} workloads"
     return f"Secret {world.subject.secret_ref.name} holds the new value, {workloads} run on it, the old one is dropped"
+
+
+def _rollout_gate(world: World) -> Problem | None:
+    """What keeps the old value from being dropped, or None when nothing does (I4)."""
+    return rollout_gate(targets(world.see_consumers(), world.record, cancelling=False, policy=world.restart_policy))
 
 
 def _reverted(world: World) -> Problem | None:

@@ -80,7 +80,8 @@ def _record(world: World, step: Reportable) -> RotationRecord | None:
         return None
     changes: dict[str, object] = {"deadline": _deadline(world, record)}
     if world.consumers is not UNOBSERVED and record.distributed_time is not None:
-        changes["targets"] = targets(world.consumers, record, cancelling=record.phase is Phase.CANCELLING)
+        cancelling = record.phase is Phase.CANCELLING
+        changes["targets"] = targets(world.consumers, record, cancelling=cancelling, policy=world.restart_policy)
     return record.model_copy(update=changes)
 
 

@@ -8,7 +8,7 @@ from enum import Enum, StrEnum
 from typing import Final, Literal, TypeVar
 
 from keyturn.api.observed import Consumers, Journal, SecretView
-from keyturn.api.rotation import RotationRecord, RotationSpec, RotationStatus, Subject
+from keyturn.api.rotation import RestartPolicy, RotationRecord, RotationSpec, RotationStatus, Subject
 from keyturn.api.semantics import Capabilities, Inspection, Outcome, Verification
 
 T = TypeVar("T")
@@ -87,6 +87,7 @@ class World:
     conflict: why another resource stands in the way (I6), or None.
     fresh_id: the id of the rotation that begins in this pass, if one does.
     rehearsed: the API server agreed, without effect, to the writes that lie ahead.
+    armed: the intent to start was written down in this pass, and no call has been made since.
     call: cleared by the next look at the provider.
     """
 
@@ -107,6 +108,7 @@ class World:
     inspection: Inspection | NotSeen = UNOBSERVED
     verification: Verification | None = None
     rehearsed: bool = False
+    armed: bool = False
     call: Call | None = None
 
     @property
@@ -123,6 +125,11 @@ class World:
         assert isinstance(self.spec, RotationSpec)
         spec = self.spec
         return Subject(provider_ref=spec.provider_ref, client_id=spec.client_id, secret_ref=spec.secret_ref)
+
+    @property
+    def restart_policy(self) -> RestartPolicy:
+        """Whether Keyturn restarts workloads: the default while the spec cannot be read."""
+        return self.spec.rollout.restart if isinstance(self.spec, RotationSpec) else RestartPolicy.ALWAYS
 
     def see_provider(self) -> ProviderView:
         return _seen(self.provider, Aspect.PROVIDER)
