@@ -181,8 +181,8 @@ class Scene:
     def condition(self, kind: str) -> dict[str, Any] | None:
         return next((item for item in self.status().get("conditions", []) if item["type"] == kind), None)
 
-    def secret(self) -> dict[str, str]:
-        found = self.get(self.secret_path)
+    def secret(self, name: str = "m2m") -> dict[str, str]:
+        found = self.get(f"/api/v1/namespaces/{self.namespace}/secrets/{name}")
         assert found is not None
         return {key: base64.b64decode(value).decode() for key, value in found["data"].items()}
 
