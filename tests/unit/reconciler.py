@@ -24,6 +24,7 @@ from keyturn.rotation.steps import (
     DropJournal,
     Enter,
     Finish,
+    KeepPending,
     Observe,
     OpenJournal,
     Publish,
@@ -34,6 +35,7 @@ from keyturn.rotation.steps import (
     Step,
     Verify,
     Wait,
+    after_recording,
 )
 from keyturn.rotation.world import UNOBSERVED, Aspect, Call, Operation, Problem, ProviderView, World
 from tests.unit.fakecluster import FakeSecret
@@ -107,7 +109,7 @@ class _Pass:
                 self._write(step)
             case Enter() | Finish():
                 self._write(step)
-                self._forget(step)
+                self.world = after_recording(self.world, step)
             case Advance(record):
                 self._learn(status=self.world.status.model_copy(update={"rotation": record}))
             case SetFinalizer(present):
@@ -121,6 +123,8 @@ class _Pass:
                 self._learn(journal=None)
             case Rehearse():
                 self._learn(rehearsed=True)
+            case KeepPending(value):
+                self._keep_until_kept(value)
             case CallProvider(operation):
                 self._call(operation)
             case Verify(value):
@@ -133,11 +137,6 @@ class _Pass:
                 for workload in workloads:
                     lab.effect(f"restart {workload.name}", partial(self._restart, workload.name, stamp))
                 self._learn(consumers=UNOBSERVED)
-
-    def _forget(self, step: Enter | Finish) -> None:
-        starting = isinstance(step, Enter) and step.record.phase is Phase.STARTING
-        inspection = self.world.inspection if starting else UNOBSERVED
-        self._learn(consumers=UNOBSERVED, secret=UNOBSERVED, inspection=inspection, verification=None, call=None)
 
     def _learn(self, **changes: Any) -> None:
         self.world = replace(self.world, **changes)
@@ -220,7 +219,7 @@ class _Pass:
             self._keep_until_kept(answer.secret)
         standing = _AFTER.get(operation) if answer.outcome.ok else None
         inspection = Inspection(answer.outcome, standing) if standing else UNOBSERVED
-        self._learn(call=Call(operation, answer.outcome), inspection=inspection)
+        self._learn(call=Call(operation, answer.outcome), inspection=inspection, armed=False)
 
     def _keep_until_kept(self, pending: SecretStr) -> None:
         while True:

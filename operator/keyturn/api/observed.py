@@ -15,6 +15,7 @@ class SecretView:
     value: of the rotated key; None where the key is missing.
     problem: why Keyturn cannot write it (immutable, not text), in a sentence; None where it can.
     written_time: when Keyturn wrote to it last, by the API server's clock.
+    ticked: which of the two marks it carries that writes change in turn.
     """
 
     name: str
@@ -24,6 +25,7 @@ class SecretView:
     has_previous: bool = False
     problem: str | None = None
     written_time: datetime | None = None
+    ticked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,7 @@ class Timeouts(KubeModel):
     """Until a connection stands."""
     read: Annotated[Duration, Field(validate_default=True)] = timedelta(seconds=60)
     """Between two pieces of an answer. A shorter value makes answers get lost that were on their way.
-    SnapTrade is given 60 seconds at least: a lost answer costs the user's access there."""
+    The reset of a SnapTrade user is given 60 seconds at least: its lost answer would cost the user's access."""
 
 
 class RateLimit(KubeModel):

@@ -204,6 +204,8 @@ class RotationRecord(KubeModel):
     """When it entered its phase."""
     deadline: MicroTime | None = None
     """When the phase is given up."""
+    start_sent: bool = False
+    """Whether a start call may have reached the provider without its answer being known."""
     distributed_time: Time | None = None
     """When the new value was written to the Secret, by the API server's clock."""
     restored_time: Time | None = None

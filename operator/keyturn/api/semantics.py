@@ -34,6 +34,7 @@ class Capabilities:
     finalize: an explicit call drops the old value (False: it dies by itself).
     needs_current: the start call is authorised by the value that it replaces.
     max_overlap: the longest overlap that a caller may ask for; None where the caller has no say.
+    lost_remedy: what a person must do when the answer of a start call is lost for good.
     """
 
     semantics: str
@@ -43,6 +44,7 @@ class Capabilities:
     recovery: Recovery
     needs_current: bool = False
     max_overlap: timedelta | None = None
+    lost_remedy: str = "find the new value at the provider"
 
     @property
     def verify_before_distributing(self) -> bool:

@@ -24,6 +24,7 @@ from keyturn.providers.base import Provider
 from keyturn.rotation.steps import (
     CallProvider,
     DropJournal,
+    KeepPending,
     Observe,
     OpenJournal,
     Publish,
@@ -39,8 +40,6 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _KEEP_RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _REHEARSAL_STAMP: Final = "rehearsal"
-# Staged providers keep both values until they are told otherwise; others will take it from the spec.
-_NO_OVERLAP: Final = timedelta(0)
 
 
 class Acts:
@@ -67,8 +66,12 @@ class Acts:
                 return await self._open_journal(previous, world)
             case DropJournal():
                 return await self._drop_journal(world)
-            case CallProvider(operation):
-                return await self._call(operation, world)
+            case CallProvider():
+                return await self._call(step, world)
+            case KeepPending(value):
+                return replace(
+                    world, journal=await secrets.keep_pending(self._kube, self._owner, _opened(world), value)
+                )
             case Verify(value):
                 verification = await self._account().verify(world.subject.client_id, value)
                 return replace(world, verification=verification)
@@ -129,10 +132,11 @@ class Acts:
             await secrets.drop_journal(self._kube, self._owner, journal)
         return replace(world, journal=None)
 
-    async def _call(self, operation: Operation, world: World) -> World:
-        client, provider = world.subject.client_id, self._account()
+    async def _call(self, step: CallProvider, world: World) -> World:
+        client, provider, operation = world.subject.client_id, self._account(), step.operation
         if operation is Operation.START:
-            return await self._start(client, provider, world)
+            # Once the request is under way its answer must reach the journal, whatever becomes of this worker.
+            return await _uninterrupted(asyncio.ensure_future(self._start(step.overlap, replace(world, armed=False))))
         act: Callable[[str], Awaitable[Outcome]]
         act, standing = (
             (provider.finalize, Standing.FINISHED)
@@ -144,15 +148,9 @@ class Acts:
         inspection = Inspection(outcome, standing) if outcome.ok else UNOBSERVED
         return replace(world, inspection=inspection, call=Call(operation, outcome))
 
-    async def _start(self, client: str, provider: Provider, world: World) -> World:
-        journal = world.see_journal()
-        assert journal is not None
-        # Once the request is under way its answer must reach the journal, whatever becomes of this worker.
-        call = asyncio.ensure_future(self._start_and_keep(client, provider, journal, world))
-        return await _uninterrupted(call)
-
-    async def _start_and_keep(self, client: str, provider: Provider, journal: Journal, world: World) -> World:
-        issued = await provider.start(client, current=journal.previous, overlap=_NO_OVERLAP)
+    async def _start(self, overlap: timedelta, world: World) -> World:
+        journal = _opened(world)
+        issued = await self._account().start(world.subject.client_id, current=journal.previous, overlap=overlap)
         _log_call(Operation.START, issued.outcome, self._context(world))
         call = Call(Operation.START, issued.outcome)
         if issued.secret is None:
@@ -214,6 +212,12 @@ class Acts:
     def _context(self, world: World) -> dict[str, str]:
         record = world.status.rotation
         return {"object": f"{self._owner.namespace}/{self._owner.name}", "rotation": record.id if record else ""}
+
+
+def _opened(world: World) -> Journal:
+    journal = world.see_journal()
+    assert journal is not None  # the lifecycle opens it first
+    return journal
 
 
 async def _uninterrupted(task: asyncio.Future[T]) -> T:

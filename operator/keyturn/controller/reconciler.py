@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from keyturn.api.rotation import Phase, RotationStatus
+from keyturn.api.rotation import RotationStatus
 from keyturn.api.rules import Invalid, validate_rotation
 from keyturn.cluster import events, rotations
 from keyturn.cluster.client import Kube
@@ -28,7 +28,7 @@ from keyturn.controller.spool import Spool
 from keyturn.controller.workers import Again
 from keyturn.rotation.lifecycle import decide
 from keyturn.rotation.report import Reportable, announcements, report
-from keyturn.rotation.steps import Advance, Enter, Finish, Rest, SetFinalizer, Step, Wait
+from keyturn.rotation.steps import Advance, Enter, Finish, Rest, SetFinalizer, Step, Wait, after_recording
 from keyturn.rotation.world import UNOBSERVED, Problem, World
 
 _log = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ class _Pass:
     async def _act(self, step: Step) -> None:
         if isinstance(step, Enter | Finish):
             await self._record(step)
-            self._world = _forget_observations(self._world, step)
+            self._world = after_recording(self._world, step)
         elif isinstance(step, Advance):
             self._world = replace(self._world, status=self._advanced(step))
         elif isinstance(step, SetFinalizer):
@@ -221,16 +221,6 @@ class _Pass:
     def _context(self) -> dict[str, str]:
         record = self._world.status.rotation or self._world.status.last_rotation
         return {"object": f"{self._key[0]}/{self._key[1]}", "rotation": record.id if record else ""}
-
-
-def _forget_observations(world: World, step: Enter | Finish) -> World:
-    """What was seen before a phase was written down may be out of date after it.
-
-    Only what Preparing has just seen at the provider stays: Starting acts on it, and would otherwise ask twice.
-    """
-    starting = isinstance(step, Enter) and step.record.phase is Phase.STARTING
-    inspection = world.inspection if starting else UNOBSERVED
-    return replace(world, consumers=UNOBSERVED, secret=UNOBSERVED, inspection=inspection, verification=None, call=None)
 
 
 def _without_progress(status: RotationStatus) -> dict[str, Any]:

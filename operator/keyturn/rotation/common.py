@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import SecretStr
 
 from keyturn.api.observed import SecretView
 from keyturn.api.rotation import DeletionPolicy, Phase, Result, RotationRecord, RotationSpec
-from keyturn.api.semantics import Capabilities, Failure, Outcome
+from keyturn.api.semantics import Capabilities, Failure, Outcome, Overlap
 from keyturn.rotation.steps import Enter, Finish, Step, Wait
 from keyturn.rotation.world import Operation, Problem, World
 
+SECRET_LOST = "SecretLost"
 CANCELLED_BY_DELETION = "the ClientSecretRotation was deleted"
 
 _REASONS = {
@@ -79,7 +80,9 @@ def provider_blocks(world: World) -> Step | None:
 
 
 def cancellable(world: World) -> bool:
-    """Whether the provider can take the new value back; assumed while the account cannot be looked at."""
+    """Whether the provider can take the new value back; while the account cannot be looked at, the record tells."""
+    if world.record.previous_valid_until is not None:
+        return False
     promise = world.see_provider().capabilities
     return promise is None or promise.cancel
 
@@ -89,6 +92,25 @@ def capabilities(world: World) -> Capabilities:
     found = world.see_provider().capabilities
     assert found is not None
     return found
+
+
+def default_policy(world: World) -> RotationSpec:
+    """The running rotation's subject with all defaults, for when the spec can no longer be read."""
+    subject = world.subject
+    return RotationSpec(provider_ref=subject.provider_ref, client_id=subject.client_id, secret_ref=subject.secret_ref)
+
+
+def previous_ends(world: World, spec: RotationSpec) -> datetime | None:
+    """When the old value dies if the start call is sent from now on, at the earliest; None where that is up to us."""
+    promise = capabilities(world)
+    if promise.overlap is Overlap.UNTIL_FINALIZED:
+        return None
+    return world.now + granted_overlap(spec) if promise.overlap is Overlap.UNTIL_TIME else world.now
+
+
+def granted_overlap(spec: RotationSpec) -> timedelta:
+    """The overlap as providers count it: in full hours, rounded up."""
+    return -(-spec.overlap // timedelta(hours=1)) * timedelta(hours=1)
 
 
 def wait_for(problem: Problem, *, after: timedelta | None = None) -> Wait:

@@ -6,15 +6,27 @@ Preparing is every check that can fail before anything is changed anywhere (I10)
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Final
 
+from pydantic import SecretStr
+
+from keyturn.api.base import format_duration
 from keyturn.api.conditions import ConditionStatus, ConditionType
 from keyturn.api.rotation import CreationPolicy, Phase, RotationRecord, RotationSpec, VerifyMode
-from keyturn.api.semantics import Standing, Verdict
-from keyturn.rotation.common import provider_blocks, wait_after, wait_for
+from keyturn.api.semantics import Overlap, Standing, Verdict
+from keyturn.rotation.common import (
+    capabilities,
+    granted_overlap,
+    previous_ends,
+    provider_blocks,
+    wait_after,
+    wait_for,
+)
 from keyturn.rotation.steps import DropJournal, Enter, Rehearse, Rest, SetFinalizer, Step, Verify, Wait
 from keyturn.rotation.world import Problem, World
 
+OVERLAP_MARGIN: Final = timedelta(minutes=5)
 REQUESTED: Final = "RotationRequest"
 RECOVERED: Final = "Recovered"
 
@@ -49,7 +61,7 @@ def _clean_up(world: World) -> Step:
         return DropJournal()
     if isinstance(world.spec, Problem):
         return wait_for(world.spec)
-    return Enter(_begin(world, world.spec, journal.rotation_id, RECOVERED))
+    return provider_blocks(world) or Enter(_begin(world, world.spec, journal.rotation_id, RECOVERED))
 
 
 def _prepare(world: World, spec: RotationSpec) -> Step:
@@ -69,6 +81,8 @@ def _begin(world: World, spec: RotationSpec, rotation_id: str, reason: str) -> R
         subject=world.subject,
         started_time=world.now,
         phase_started_time=world.now,
+        start_sent=True,
+        previous_valid_until=previous_ends(world, spec),
     )
 
 
@@ -109,16 +123,55 @@ def _nothing_pending(world: World, spec: RotationSpec) -> Step | None:
     inspection = world.see_inspection()
     if not inspection.outcome.ok:
         return wait_after("inspect", inspection.outcome)
-    if inspection.standing is Standing.UNROTATED:
+    if inspection.standing in (Standing.UNROTATED, Standing.UNTOLD):
         return None
-    remedy = "complete or cancel it at the provider"
+    if spec.take_over and capabilities(world).cancel:
+        return None
+    remedy = "complete or cancel it at the provider, or set spec.takeOver to have it withdrawn"
     message = f"somebody else has started a rotation of client {spec.client_id} at the provider: {remedy}"
     return Wait("ForeignRotation", message, stalled=True, blocked=True)
 
 
-def _rehearsed(world: World, spec: RotationSpec) -> Step | None:
-    if world.rehearsed:
+def _downtime_accepted(world: World, spec: RotationSpec) -> Step | None:
+    """What the provider cannot promise needs the user's consent, before anything is changed."""
+    promise = capabilities(world)
+    if promise.overlap is Overlap.UNTIL_FINALIZED or spec.accept_downtime:
         return None
+    consent = "set spec.acceptDowntime to true to rotate all the same"
+    if promise.overlap is Overlap.NONE:
+        message = (
+            f"the provider drops the old value at once, so calls are refused until the pods have restarted: {consent}"
+        )
+        return Wait("DowntimeNotAccepted", message, stalled=True)
+    needed = spec.verify.timeout + spec.rollout.timeout + OVERLAP_MARGIN
+    if granted_overlap(spec) >= needed:
+        return None
+    message = (
+        f"spec.overlap, {format_duration(granted_overlap(spec))} in full hours, is shorter than the rotation may take:"
+        f" raise it to {format_duration(needed)} (verify.timeout, rollout.timeout and a margin), or {consent}"
+    )
+    return Wait("OverlapTooShort", message, stalled=True)
+
+
+def _current_proven(world: World, spec: RotationSpec) -> Step | None:
+    """Where the value itself authorises its replacement, it must be known to work (PROVIDERS.md A2)."""
+    if not capabilities(world).needs_current:
+        return None
+    ref, secret = spec.secret_ref, world.see_secret()
+    if secret is None or secret.value is None:
+        message = (
+            f"Secret {ref.name} has no key {ref.key}: the provider replaces a value only for who has it; put it in"
+        )
+        return Wait("SecretKeyNotFound", message, stalled=True)
+    return _accepted(world, spec, secret.value)
+
+
+def _rehearsed(world: World, spec: RotationSpec) -> Step | None:
+    return None if world.rehearsed else rehearse(world)
+
+
+def rehearse(world: World) -> Rehearse:
+    """Try the writes that lie ahead, with one workload for all."""
     restartable = [workload for workload in world.see_consumers().workloads if workload.restartable]
     return Rehearse(restartable[0] if restartable else None)
 
@@ -126,8 +179,10 @@ def _rehearsed(world: World, spec: RotationSpec) -> Step | None:
 _POLICIES: Final[tuple[Callable[[World, RotationSpec], Step | None], ...]] = (
     _no_conflict,
     _provider_usable,
+    _downtime_accepted,
     _secret_writable,
     _no_journal_left,
+    _current_proven,
     _rehearsed,
     _nothing_pending,
 )
@@ -143,13 +198,19 @@ def _assess(world: World, spec: RotationSpec) -> Step:
     secret = world.see_secret()
     if secret is None or secret.value is None or spec.verify.mode is VerifyMode.SKIP:
         return Rest()
+    return _accepted(world, spec, secret.value) or Rest()
+
+
+def _accepted(world: World, spec: RotationSpec, value: SecretStr) -> Step | None:
+    """Why the value in the Secret cannot be called good, or None when the provider accepts it."""
     if world.verification is None:
-        return Verify(secret.value)
+        return Verify(value)
     ref, verdict = spec.secret_ref, world.verification.verdict
     if verdict is Verdict.ACCEPTED:
-        return Rest()
+        return None
     if verdict is Verdict.REJECTED:
-        remedy = "put the current value in, or request a rotation"
+        remedy = "put the current value in"
+        remedy += "" if capabilities(world).needs_current else ", or request a rotation"
         message = f"the provider refuses the value in Secret {ref.name}, key {ref.key}: {remedy}"
         return Wait("CredentialRejected", message, stalled=True)
     return wait_after("verify", world.verification.outcome)

@@ -14,19 +14,24 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
+from keyturn.api.base import format_time
 from keyturn.api.observed import Journal
 from keyturn.api.rotation import CreationPolicy, FailurePolicy, Phase, Result, RotationSpec, VerifyMode
-from keyturn.api.semantics import Effect, Failure, Recovery, Standing, Verdict
+from keyturn.api.semantics import Effect, Failure, Overlap, Standing, Verdict
 from keyturn.rotation import cancelling, idle
 from keyturn.rotation.common import (
     CANCELLED_BY_DELETION,
     LASTING_FAILURES,
+    SECRET_LOST,
     cancellable,
     capabilities,
     changed_since_start,
+    default_policy,
     go_back,
+    granted_overlap,
     move,
     overdue,
+    previous_ends,
     provider_blocks,
     wait_after,
     wait_for,
@@ -40,6 +45,7 @@ from keyturn.rotation.steps import (
     CallProvider,
     Enter,
     Finish,
+    KeepPending,
     Observe,
     OpenJournal,
     Publish,
@@ -54,6 +60,9 @@ from keyturn.rotation.world import LookFirst, Operation, Problem, World
 # A rollout is watched; this is only how long a missed event can go unnoticed.
 ROLLOUT_POLL: Final = timedelta(seconds=5)
 VERIFY_POLL: Final = timedelta(seconds=1)
+LOST_POLL: Final = timedelta(seconds=10)
+# An intent older than this is written anew before the call, because the end of the old value is counted from it.
+START_FRESHNESS: Final = timedelta(minutes=1)
 
 
 def decide(world: World) -> Step:
@@ -73,9 +82,11 @@ def _within_rotation(world: World, phase: Phase) -> Step:
         return provider_blocks(world) or _finalizing(world)
     if withdrawn(world) and cancellable(world):
         return go_back(world, CANCELLED_BY_DELETION)
-    if isinstance(world.spec, Problem):
+    if isinstance(world.spec, Problem) and cancellable(world):
         return wait_for(world.spec)
-    return provider_blocks(world) or _PHASES[phase](world, world.spec)
+    # Where no way leads back, a spec that has become invalid must not stop the way forward.
+    spec = default_policy(world) if isinstance(world.spec, Problem) else world.spec
+    return provider_blocks(world) or _PHASES[phase](world, spec)
 
 
 def _starting(world: World, spec: RotationSpec) -> Step:
@@ -93,44 +104,83 @@ def _starting(world: World, spec: RotationSpec) -> Step:
         message = f"Secret {journal.name} holds the values of rotation {journal.rotation_id}: delete it to lose them"
         return Wait("JournalConflict", message, stalled=True)
     if journal.pending is not None:
-        return Advance(move(world, Phase.VERIFYING))
+        early = capabilities(world).verify_before_distributing
+        return Advance(move(world, Phase.VERIFYING if early else Phase.DISTRIBUTING))
     if world.call is not None and world.call.outcome.failure is not None:
         return _after_failed_call(world)
-    return _start_or_recover(world)
+    return _start_or_recover(world, spec, journal)
 
 
-def _start_or_recover(world: World) -> Step:
+def _start_or_recover(world: World, spec: RotationSpec, journal: Journal) -> Step:
     """Nothing of ours is in the journal: call, unless the provider shows that an earlier call got through (I5)."""
     inspection = world.see_inspection()
     if not inspection.outcome.ok:
         return wait_after("inspect", inspection.outcome)
     if inspection.standing is Standing.UNROTATED:
-        return CallProvider(Operation.START)
-    # Preparing saw nothing pending, so what is pending now is the answer that this rotation lost.
-    assert capabilities(world).recovery is Recovery.CANCEL_AND_RESTART
-    return CallProvider(Operation.CANCEL)
+        return _start(world, spec)
+    if inspection.standing is Standing.UNTOLD and (world.armed or not world.record.start_sent):
+        return _start(world, spec)
+    # Preparing saw nothing pending, so what is there now is the answer that this rotation lost.
+    if inspection.recovered is not None:
+        return KeepPending(inspection.recovered)
+    if inspection.standing is Standing.PENDING_UNKNOWN and capabilities(world).cancel:
+        return CallProvider(Operation.CANCEL)
+    return _answer_lost(world, journal, inspection.standing)
+
+
+def _start(world: World, spec: RotationSpec) -> Step:
+    if withdrawn(world):
+        return Finish(Result.CANCELLED, f"{CANCELLED_BY_DELETION} before anything was changed")
+    if not capabilities(world).cancel and not world.rehearsed:
+        return idle.rehearse(world)
+    stale = world.now - world.record.phase_started_time > START_FRESHNESS
+    if stale or not world.record.start_sent:
+        # The end of the old value is counted from before the call, and the call from an intent that says so (I1).
+        changes = {"start_sent": True, "previous_valid_until": previous_ends(world, spec)}
+        return Enter(move(world, Phase.STARTING, **changes))
+    return CallProvider(Operation.START, overlap=granted_overlap(spec))
+
+
+def _answer_lost(world: World, journal: Journal, standing: Standing | None) -> Step:
+    """Only a person can find the new value; what they put into the Secret is taken up when the provider accepts it."""
+    secret, ref = world.see_secret(), world.subject.secret_ref
+    by_hand = secret.value if secret is not None and secret.value != journal.previous else None
+    if by_hand is not None and world.verification is None:
+        return Verify(by_hand)
+    if by_hand is not None and world.verification is not None and world.verification.verdict is Verdict.ACCEPTED:
+        return KeepPending(by_hand)
+    remedy = f"{capabilities(world).lost_remedy}; then put the new value into Secret {ref.name}, key {ref.key}"
+    if standing is Standing.LOST:
+        reason, message = SECRET_LOST, "the provider has replaced the value, and its answer with the new one was lost"
+    else:
+        reason, message = "AnswerLost", "the provider may have replaced the value, and its answer was lost"
+    if world.deleting:
+        return Finish(Result.FAILED, f"{message}: {remedy}")
+    return Wait(reason, f"{message}: {remedy}", stalled=True, blocked=True, after=LOST_POLL)
 
 
 def _after_failed_call(world: World) -> Step:
     assert world.call is not None
     operation, outcome = world.call.operation, world.call.outcome
-    if outcome.effect is Effect.NOT_APPLIED and outcome.failure is Failure.REJECTED and operation is Operation.START:
-        return Finish(Result.FAILED, f"the provider refused to start: {outcome.message}")
+    if operation is Operation.START and outcome.effect is Effect.NOT_APPLIED:
+        if outcome.failure is Failure.REJECTED:
+            return Finish(Result.FAILED, f"the provider refused to start: {outcome.message}")
+        if world.record.start_sent:
+            return Advance(world.record.model_copy(update={"start_sent": False}))
     # Looked at again after a pause, by asking the provider where it stands: never repeated blindly (I5).
     return wait_after(operation, outcome)
 
 
 def _verifying(world: World, spec: RotationSpec) -> Step:
-    """Let the provider prove the new value before any consumer gets it."""
+    """Let the provider prove the new value, before any consumer gets it where the old one lives on meanwhile."""
     journal = world.see_journal()
     if journal is None or journal.pending is None:
         return _lost_journal(world)
-    if spec.verify.mode is VerifyMode.SKIP:
-        return Advance(move(world, Phase.DISTRIBUTING))
-    if world.verification is None:
+    if spec.verify.mode is VerifyMode.REQUIRED and world.verification is None:
         return Verify(journal.pending)
-    if world.verification.verdict is Verdict.ACCEPTED:
-        return Advance(move(world, Phase.DISTRIBUTING))
+    if world.verification is None or world.verification.verdict is Verdict.ACCEPTED:
+        early = capabilities(world).verify_before_distributing
+        return Advance(move(world, Phase.DISTRIBUTING)) if early else _last_step(world)
     outcome = world.verification.outcome
     if world.verification.verdict is Verdict.INCONCLUSIVE and outcome.failure not in LASTING_FAILURES:
         return wait_after("verify", outcome)
@@ -150,9 +200,11 @@ def _distributing(world: World, spec: RotationSpec) -> Step:
     if secret is not None and value == journal.pending:
         changes = {"distributed_time": secret.written_time or world.now.replace(microsecond=0)}
         return Advance(move(world, Phase.ROLLING_OUT, **changes))
-    if value != journal.previous:
+    made_room = value is None and not cancellable(world)
+    if value != journal.previous and not made_room:
         name, key = world.subject.secret_ref.name, world.subject.secret_ref.key
         message = f"Secret {name}, key {key} was changed by somebody else; their value was left in place"
+        message += "" if cancellable(world) else ": remove the key to have the new value written"
         return _fail(world, spec, "SecretChanged", message)
     return Publish(value=journal.pending, previous=journal.previous)
 
@@ -171,12 +223,27 @@ def _rolling_out(world: World, spec: RotationSpec) -> Step:
         return _fail(world, spec, gave_up.reason, gave_up.message)
     gate = _rollout_gate(world)
     if gate is None:
-        if spec.soak:
-            return Enter(move(world, Phase.SOAKING))
-        return Enter(move(world, Phase.FINALIZING))
+        promise = capabilities(world)
+        if not promise.verify_before_distributing:
+            return Advance(move(world, Phase.VERIFYING))
+        return Enter(move(world, Phase.SOAKING)) if spec.soak else _last_step(world)
     if overdue(world, spec.rollout.timeout):
         return _fail(world, spec, "RolloutTimeout", f"the rollout took too long: {gate.message}")
-    return wait_for(gate, after=ROLLOUT_POLL)
+    return _running_out(world, spec, gate) or wait_for(gate, after=ROLLOUT_POLL)
+
+
+def _running_out(world: World, spec: RotationSpec, gate: Problem) -> Wait | None:
+    """Whether the old value dies soon, or has died, while pods still run on it (Timed)."""
+    end = world.record.previous_valid_until
+    if end is None or capabilities(world).overlap is not Overlap.UNTIL_TIME:
+        return None
+    if world.now >= end:
+        message = f"the provider refuses the old value since {format_time(end)}; {gate.message}"
+        return Wait("OverlapEnded", message, stalled=True, after=ROLLOUT_POLL)
+    if world.now >= end - granted_overlap(spec) / 4:
+        message = f"the provider refuses the old value from {format_time(end)} on; {gate.message}"
+        return Wait("OverlapEnding", message, stalled=True, after=ROLLOUT_POLL)
+    return None
 
 
 def _soaking(world: World, spec: RotationSpec) -> Step:
@@ -188,9 +255,17 @@ def _soaking(world: World, spec: RotationSpec) -> Step:
     if gate is not None:
         return Enter(move(world, Phase.ROLLING_OUT))
     if overdue(world, spec.soak):
-        return Enter(move(world, Phase.FINALIZING))
+        return _last_step(world)
     rest = world.record.phase_started_time + spec.soak - world.now
     return Wait("Soaking", "everything runs on the new value; the old one is kept a while longer", after=rest)
+
+
+def _last_step(world: World) -> Step:
+    """Everything runs on the new value: drop the old one, or clean up where it dies by itself."""
+    if capabilities(world).finalize:
+        return Enter(move(world, Phase.FINALIZING))
+    journal = world.see_journal()
+    return _lost_journal(world) if journal is None else _finished(world, journal)
 
 
 def _finalizing(world: World) -> Step:
@@ -234,8 +309,10 @@ def _finished(world: World, journal: Journal) -> Step:
 
 def _completed_message(world: World) -> str:
     count = len(world.record.targets)
-    workloads = "1 workload" if count == 1 else f"{count} workloads"
-    return f"Secret {world.subject.secret_ref.name} holds the new value, {workloads} run on it, the old one is dropped"
+    workloads = "1 workload runs" if count == 1 else f"{count} workloads run"
+    end = world.record.previous_valid_until
+    old = f"is refused from {format_time(end)} on" if end is not None and end > world.now else "is dropped"
+    return f"Secret {world.subject.secret_ref.name} holds the new value, {workloads} on it, the old one {old}"
 
 
 def _rollout_gate(world: World) -> Problem | None:
@@ -265,13 +342,21 @@ def _taken_back(world: World, spec: RotationSpec, problem: Problem) -> Step:
 
 def _lost_journal(world: World) -> Step:
     """Without the journal the values are unknown: withdraw the pending one rather than guess."""
-    return go_back(world, "the journal of this rotation was deleted")
+    message = "the journal of this rotation was deleted"
+    if cancellable(world):
+        return go_back(world, message)
+    if world.record.distributed_time is not None:
+        return Finish(Result.FAILED, f"{message}; Secret {world.subject.secret_ref.name} holds the new value")
+    return Finish(Result.FAILED, f"{message}: {capabilities(world).lost_remedy}")
 
 
 def _fail(world: World, spec: RotationSpec, reason: str, message: str) -> Step:
     """The new value or the rollout failed: go back, or hold, as the user chose; where no way leads back, go on."""
-    if not cancellable(world) or world.record.previous_valid_until is not None:
-        return Wait(reason, f"{message}; the provider cannot take the new value back", stalled=True, after=ROLLOUT_POLL)
+    if not cancellable(world):
+        end = world.record.previous_valid_until
+        until = f", and refuses the old one from {format_time(end)} on" if end is not None else ""
+        forward = f"{message}; the provider cannot take the new value back{until}: mend it, and the rotation goes on"
+        return Wait(reason, forward, stalled=True, after=ROLLOUT_POLL)
     if spec.on_failure is FailurePolicy.HOLD and not world.deleting:
         remedy = "both values stay valid; raise the timeout to go on, or set spec.onFailure to Cancel to go back"
         return Wait(reason, f"{message}; {remedy}", stalled=True, blocked=True, after=ROLLOUT_POLL)

@@ -19,7 +19,7 @@ from keyturn.api.rotation import (
     VerifyMode,
 )
 from keyturn.api.semantics import Verdict
-from keyturn.rotation.common import fingerprint
+from keyturn.rotation.common import SECRET_LOST, fingerprint
 from keyturn.rotation.consumers import rollout_gate, targets
 from keyturn.rotation.idle import due
 from keyturn.rotation.steps import Advance, Enter, Finish, Rest, Wait
@@ -149,24 +149,33 @@ def _ready(world: World, step: Reportable) -> _Draft:
 def _evidence(world: World, step: Reportable) -> tuple[ConditionStatus, str, str] | None:
     """What this pass learned about the value in the Secret, or None."""
     running = world.status.rotation
-    if running is None and not isinstance(world.spec, RotationSpec):
-        return None
-    ref = world.subject.secret_ref
+    if running is None:
+        return _idle_evidence(world, step, world.spec) if isinstance(world.spec, RotationSpec) else None
+    name = running.subject.secret_ref.name
     if isinstance(step, Finish) and step.result is Result.COMPLETED:
-        return _TRUE, "SecretRotated", f"Secret {ref.name} holds the value of rotation {world.record.id}"
-    verdict = world.verification.verdict if world.verification is not None else None
-    if verdict is Verdict.ACCEPTED and (running is None or running.distributed_time is not None):
-        return _TRUE, "CredentialVerified", f"the provider accepts the value in Secret {ref.name}"
-    if running is not None or world.secret is UNOBSERVED:
+        return _TRUE, "SecretRotated", f"Secret {name} holds the value of rotation {running.id}"
+    if isinstance(step, Wait) and step.reason == SECRET_LOST:
+        return _FALSE, step.reason, step.message
+    accepted = world.verification is not None and world.verification.verdict is Verdict.ACCEPTED
+    if accepted and running.distributed_time is not None:
+        return _TRUE, "CredentialVerified", f"the provider accepts the value in Secret {name}"
+    return None
+
+
+def _idle_evidence(world: World, step: Reportable, spec: RotationSpec) -> tuple[ConditionStatus, str, str] | None:
+    ref = spec.secret_ref
+    if world.secret is UNOBSERVED:
         return None
     if world.secret is None:
         return _FALSE, "SecretNotFound", f"Secret {ref.name} does not exist"
     if world.secret.value is None:
         return _FALSE, "SecretKeyNotFound", f"Secret {ref.name} has no usable key {ref.key}"
+    verdict = world.verification.verdict if world.verification is not None else None
+    if verdict is Verdict.ACCEPTED:
+        return _TRUE, "CredentialVerified", f"the provider accepts the value in Secret {ref.name}"
     if verdict is Verdict.REJECTED:
         return _FALSE, "CredentialRejected", f"the provider refuses the value in Secret {ref.name}"
-    skipped = isinstance(world.spec, RotationSpec) and world.spec.verify.mode is VerifyMode.SKIP
-    if isinstance(step, Rest) and skipped:
+    if isinstance(step, Rest) and spec.verify.mode is VerifyMode.SKIP:
         return _TRUE, "SecretAvailable", f"Secret {ref.name} holds a value; spec.verify.mode is Skip"
     return None
 

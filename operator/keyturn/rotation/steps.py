@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from pydantic import SecretStr
 
 from keyturn.api.observed import Workload
-from keyturn.api.rotation import Result, RotationRecord
-from keyturn.rotation.world import Aspect, Operation
+from keyturn.api.rotation import Phase, Result, RotationRecord
+from keyturn.rotation.world import UNOBSERVED, Aspect, Operation, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,20 @@ class Rehearse:
 
 @dataclass(frozen=True, slots=True)
 class CallProvider:
-    """Make a changing call. The answer of a start goes into the journal before anything else is done with it (I2)."""
+    """Make a changing call. The answer of a start goes into the journal before anything else is done with it (I2).
+
+    overlap: how long the old value is to live on, for a start at a provider that lets the caller choose.
+    """
 
     operation: Operation
+    overlap: timedelta = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
+class KeepPending:
+    """Put a new value that was found otherwise than in the answer of a start into the journal."""
+
+    value: SecretStr
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +134,7 @@ Step = (
     | DropJournal
     | Rehearse
     | CallProvider
+    | KeepPending
     | Verify
     | Publish
     | Restart
@@ -130,3 +142,21 @@ Step = (
     | Wait
     | Rest
 )
+
+
+def after_recording(world: World, step: Enter | Finish) -> World:
+    """What was seen before a phase was written down may be out of date after it.
+
+    Only what Preparing has just seen at the provider stays: Starting acts on it, and would otherwise ask twice.
+    """
+    starting = isinstance(step, Enter) and step.record.phase is Phase.STARTING
+    inspection = world.inspection if starting else UNOBSERVED
+    return replace(
+        world,
+        consumers=UNOBSERVED,
+        secret=UNOBSERVED,
+        inspection=inspection,
+        verification=None,
+        call=None,
+        armed=starting,
+    )
