@@ -19,6 +19,10 @@ from keyturn.cluster.resources import ROTATIONS, SECRETS
 
 JOURNAL_ROTATION: Final = f"{GROUP}/rotation"
 _PREVIOUS, _PENDING = "previous", "pending"
+# API servers (seen with 1.20) leave the time in managedFields alone while a manager owns the same fields, whatever
+# their values. Every write sets one of these annotations and removes the other, so that the time is that of the write.
+_TICK: Final = f"{GROUP}/tick"
+_TOCK: Final = f"{GROUP}/tock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +67,13 @@ async def publish(
     if ref.previous_key is not None:
         data[ref.previous_key] = _encode(previous)
     if seen is None:
-        meta = {"name": ref.name, "ownerReferences": [owner.reference()]}
+        meta: dict[str, Any] = {"name": ref.name, "ownerReferences": [owner.reference()]}
         present = {key: encoded for key, encoded in data.items() if encoded is not None}
         raw = await kube.create(SECRETS, owner.namespace, {"metadata": meta, "data": present}, dry_run=dry_run)
     else:
-        body = {"metadata": {"resourceVersion": seen.resource_version}, "data": data}
-        raw = await kube.merge(SECRETS, owner.namespace, ref.name, body, dry_run=dry_run)
+        marks = {_TICK: None, _TOCK: ""} if seen.ticked else {_TICK: "", _TOCK: None}
+        meta = {"resourceVersion": seen.resource_version, "annotations": marks}
+        raw = await kube.merge(SECRETS, owner.namespace, ref.name, {"metadata": meta, "data": data}, dry_run=dry_run)
     return _view(raw, ref)
 
 
@@ -155,6 +160,7 @@ def _view(raw: dict[str, Any], ref: SecretRef) -> SecretView:
         has_previous=ref.previous_key is not None and ref.previous_key in data,
         problem=problem,
         written_time=_written_time(meta),
+        ticked=_TICK in (meta.get("annotations") or {}),
     )
 
 
