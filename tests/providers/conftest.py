@@ -9,7 +9,7 @@ import pytest
 from tests.providers.subjects import SUBJECTS, Subject, World, world_of
 
 
-@pytest.fixture(params=SUBJECTS, ids=lambda subject: subject.kind)
+@pytest.fixture(params=SUBJECTS, ids=lambda subject: subject.name)
 def subject(request: pytest.FixtureRequest) -> Subject:
     """A provider under test."""
     chosen = request.param

@@ -4,54 +4,73 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from pydantic import SecretStr
 
 from keyturn.api.provider import ProviderSpec
-from keyturn.api.semantics import Effect, Failure, Inspection, Issued, Outcome, Verdict, Verification
+from keyturn.api.semantics import Effect, Failure, Inspection, Issued, Outcome, Standing, Verdict, Verification
 from keyturn.providers import registry
 from keyturn.providers.base import Provider
 from sandbox.simulators.base import Simulator, running
+from sandbox.simulators.janrain import JanrainSimulator
+from sandbox.simulators.snaptrade import SnapTradeSimulator
 from sandbox.simulators.stytch import StytchSimulator
 
 CLIENT_ID = "m2m client/ä+1"
-PENDING_LIFETIME = timedelta(hours=1)
+OVERLAP = timedelta(hours=1)
+
+OPERATIONS = ("start", "finalize", "cancel", "inspect", "verify", "check")
+CHANGING = ("start", "finalize", "cancel")
+READING = ("inspect", "verify", "check")
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """An error that the provider documents: how the simulator shows it, and what it means."""
+    """An error that the provider documents: how the simulator shows it, and what it means to these operations."""
 
     name: str
     fault: Mapping[str, Any]
-    failure: Failure
+    failure: Failure | None
+    operations: tuple[str, ...] = ("start", "finalize", "cancel", "inspect", "check")
 
 
 @dataclass(frozen=True)
 class Subject:
     """One provider under test.
 
-    calls: the simulator's name of each operation of the protocol.
-    refusals: the errors of the management calls; none of them takes effect.
+    calls: the simulator's name of each operation of the protocol that the provider has.
+    refusals: errors of its calls; none of them takes effect. The failure None: the operation takes it for an answer.
     slow_start: the switch that makes new values valid a minute late.
+    untouched: the standing before anything has happened; lost: after a start whose answer did not come.
+    proper: by operation, which of the contract's lost answers are an answer to it.
+    patient: operations that wait for a minute, whatever the spec says.
     """
 
+    name: str
     kind: str
     simulator: Callable[[], Simulator]
-    block: Callable[[Simulator], dict[str, Any]]
+    block: Callable[[Simulator, str], dict[str, Any]]
     credentials: Callable[[Simulator], dict[str, str]]
     calls: Mapping[str, str]
     refusals: tuple[Refusal, ...]
     slow_start: Mapping[str, Any]
+    untouched: Standing
+    lost: Standing
+    proper: Mapping[str, tuple[str, ...]]
+    patient: tuple[str, ...] = ()
 
 
-def stytch_block(simulator: Simulator) -> dict[str, Any]:
+REFERENCE = {"name": "st", "key": "SECRET"}
+
+
+def stytch_block(simulator: Simulator, url: str) -> dict[str, Any]:
     """The `stytch` block of a provider object."""
     assert isinstance(simulator, StytchSimulator)
-    return {"projectId": simulator.project_id, "secretRef": {"name": "st", "key": "SECRET"}}
+    return {"projectId": simulator.project_id, "secretRef": REFERENCE, "baseUrl": url}
 
 
 def stytch_credentials(simulator: Simulator) -> dict[str, str]:
@@ -60,7 +79,48 @@ def stytch_credentials(simulator: Simulator) -> dict[str, str]:
     return {"secret": simulator.project_secret}
 
 
+def janrain_block(simulator: Simulator, url: str) -> dict[str, Any]:
+    """The `janrain` block: basic-auth, and the configuration API to read back from."""
+    assert isinstance(simulator, JanrainSimulator)
+    read_back = {"baseUrl": url, "appId": simulator.app_id}
+    return {"clientId": simulator.owner_id, "secretRef": REFERENCE, "baseUrl": url, "readBack": read_back}
+
+
+def signed_block(simulator: Simulator, url: str) -> dict[str, Any]:
+    """The `janrain` block: signed, with nowhere to read back from."""
+    assert isinstance(simulator, JanrainSimulator)
+    return {"clientId": simulator.owner_id, "secretRef": REFERENCE, "baseUrl": url, "auth": "Signed"}
+
+
+def janrain_credentials(simulator: Simulator) -> dict[str, str]:
+    """The owner's secret."""
+    assert isinstance(simulator, JanrainSimulator)
+    return {"secret": simulator.owner_secret}
+
+
+def janrain_error(code: int) -> dict[str, Any]:
+    """A fault: an error inside HTTP 200."""
+    body = {"stat": "error", "code": code, "error": "some_error", "error_description": "words", "request_id": "r-1"}
+    return {"status": 200, "body": body}
+
+
+def snaptrade_block(simulator: Simulator, url: str) -> dict[str, Any]:
+    """The `snaptrade` block of a provider object."""
+    assert isinstance(simulator, SnapTradeSimulator)
+    return {"clientId": simulator.client_id, "secretRef": REFERENCE, "baseUrl": url}
+
+
+def snaptrade_credentials(simulator: Simulator) -> dict[str, str]:
+    """The consumer key."""
+    assert isinstance(simulator, SnapTradeSimulator)
+    return {"consumer_key": simulator.consumer_key}
+
+
+EMPTY, LIST, WRONG = "200 and nothing in it", "200 and a list", "200 of the wrong types"
+MANAGING = ("start", "finalize", "cancel", "inspect")
+
 STYTCH = Subject(
+    name="stytch",
     kind="stytch",
     simulator=StytchSimulator,
     block=stytch_block,
@@ -77,14 +137,106 @@ STYTCH = Subject(
         Refusal("bad request", {"status": 400}, Failure.REJECTED),
         Refusal("wrong project credentials", {"status": 401}, Failure.UNAUTHORIZED),
         Refusal("forbidden", {"status": 403}, Failure.UNAUTHORIZED),
-        Refusal("no such client", {"status": 404}, Failure.CLIENT_NOT_FOUND),
+        Refusal("no such client", {"status": 404}, Failure.CLIENT_NOT_FOUND, MANAGING),
+        Refusal("nobody has this id", {"status": 404}, None, ("check",)),
         Refusal("conflict", {"status": 409}, Failure.REJECTED),
         Refusal("too many requests", {"status": 429}, Failure.RATE_LIMITED),
     ),
     slow_start={"propagation_delay": 60},
+    untouched=Standing.UNROTATED,
+    lost=Standing.PENDING_UNKNOWN,
+    proper={"check": (EMPTY, LIST, WRONG)},
 )
 
-SUBJECTS = (STYTCH,)
+OWNER = ("start", "check")
+
+JANRAIN = Subject(
+    name="janrain",
+    kind="janrain",
+    simulator=JanrainSimulator,
+    block=janrain_block,
+    credentials=janrain_credentials,
+    calls={"start": "start", "inspect": "read", "check": "count", "verify": "count"},
+    refusals=(
+        Refusal("missing argument", janrain_error(100), Failure.REJECTED, OWNER),
+        Refusal("invalid argument", janrain_error(200), Failure.REJECTED, OWNER),
+        Refusal("no such client", janrain_error(310), Failure.CLIENT_NOT_FOUND, ("start",)),
+        Refusal("wrong owner credentials", janrain_error(402), Failure.UNAUTHORIZED),
+        Refusal("not an owner", janrain_error(403), Failure.UNAUTHORIZED, ("start", "inspect")),
+        Refusal("authenticated, not allowed", janrain_error(403), None, ("check",)),
+        Refusal("maintenance", janrain_error(480), Failure.UNREACHABLE),
+        Refusal("too many calls at a time", janrain_error(510), Failure.RATE_LIMITED),
+        Refusal("a code that is not known", janrain_error(299), Failure.REJECTED),
+        Refusal("bad request", {"status": 400}, Failure.REJECTED),
+        Refusal("unauthorized", {"status": 401}, Failure.UNAUTHORIZED),
+        Refusal("forbidden", {"status": 403}, Failure.UNAUTHORIZED),
+        Refusal("nothing at this address", {"status": 404}, Failure.REJECTED, OWNER),
+        Refusal("no such client in the configuration", {"status": 404}, Failure.CLIENT_NOT_FOUND, ("inspect",)),
+        Refusal("too many requests", {"status": 429}, Failure.RATE_LIMITED),
+    ),
+    slow_start={"propagation_delay": 60},
+    untouched=Standing.UNROTATED,
+    lost=Standing.PENDING_UNKNOWN,
+    proper={"check": (WRONG,), "verify": (WRONG,)},
+)
+
+SIGNED = replace(
+    JANRAIN,
+    name="janrain-signed",
+    block=signed_block,
+    calls={**JANRAIN.calls, "inspect": "count"},
+    refusals=tuple(
+        replace(refusal, operations=tuple(one for one in refusal.operations if one != "inspect"))
+        for refusal in JANRAIN.refusals
+    ),
+    untouched=Standing.UNTOLD,
+    lost=Standing.UNTOLD,
+    proper={"check": (WRONG,), "verify": (WRONG,), "inspect": (WRONG,)},
+)
+
+SNAPTRADE = Subject(
+    name="snaptrade",
+    kind="snaptrade",
+    simulator=SnapTradeSimulator,
+    block=snaptrade_block,
+    credentials=snaptrade_credentials,
+    calls={"start": "start", "inspect": "authorizations", "check": "list", "verify": "authorizations"},
+    refusals=(
+        Refusal("bad request", {"status": 400}, Failure.REJECTED),
+        Refusal("bad signature", {"status": 401}, Failure.UNAUTHORIZED),
+        Refusal(
+            "bad signature, as the page has it",
+            {"status": 401, "body": {"default_detail": "Unable to verify signature sent", "default_code": 1076}},
+            Failure.UNAUTHORIZED,
+        ),
+        Refusal("bad user", {"status": 401, "body": {"detail": "x", "code": "1083"}}, Failure.REJECTED, ("start",)),
+        Refusal("forbidden", {"status": 403}, Failure.UNAUTHORIZED),
+        Refusal("no such user", {"status": 404}, Failure.CLIENT_NOT_FOUND, ("start", "inspect")),
+        Refusal("nothing at this address", {"status": 404}, Failure.REJECTED, ("check",)),
+        Refusal("too many requests", {"status": 429}, Failure.RATE_LIMITED),
+    ),
+    slow_start={"propagation_delay": 60},
+    untouched=Standing.UNROTATED,
+    lost=Standing.LOST,
+    proper={
+        "check": (EMPTY, LIST, WRONG, "truncated", "malformed", "huge"),
+        "verify": (LIST,),
+        "inspect": (LIST,),
+    },
+    patient=("start",),
+)
+
+SUBJECTS = (STYTCH, JANRAIN, SIGNED, SNAPTRADE)
+
+
+def cases(operations: tuple[str, ...] = OPERATIONS) -> list[Any]:
+    """Each provider with each of these operations that it has: values of `subject`, `operation`."""
+    return [
+        pytest.param(subject, operation, id=f"{subject.name}-{operation}")
+        for subject in SUBJECTS
+        for operation in operations
+        if operation in subject.calls
+    ]
 
 
 @dataclass
@@ -100,7 +252,7 @@ class World:
 
     async def start(self) -> Issued:
         """Start a rotation and remember the new value."""
-        issued = await self.provider.start(CLIENT_ID, current=self.secret, overlap=PENDING_LIFETIME)
+        issued = await self.provider.start(CLIENT_ID, current=self.secret, overlap=OVERLAP)
         self.pending = issued.secret or self.pending
         return issued
 
@@ -159,8 +311,7 @@ def spec_of(subject: Subject, simulator: Simulator, url: str, **settings: Any) -
     """The spec of a provider object for a simulator; `settings` are further fields as in YAML."""
     # Patient, because the machine may be busy; what is about time sets its own limits.
     usual = {"timeouts": {"connect": "10s", "read": "20s"}, "rateLimit": {"requestsPerSecond": 1000, "burst": 1000}}
-    block = {**subject.block(simulator), "baseUrl": url}
-    return ProviderSpec.model_validate({subject.kind: block, **usual, **settings})
+    return ProviderSpec.model_validate({subject.kind: subject.block(simulator, url), **usual, **settings})
 
 
 def provider_of(subject: Subject, simulator: Simulator, url: str, **settings: Any) -> Provider:

@@ -17,11 +17,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from pydantic import SecretStr
 
 from keyturn.api.semantics import Effect, Failure
 from keyturn.providers.base import Provider, ProviderConfigError
 from sandbox.simulators.base import Simulator, running
 from tests.providers.subjects import CLIENT_ID, Subject, provider_of
+
+VALUE = SecretStr("some-value")
 
 
 def self_signed(directory: Path, address: str = "127.0.0.1") -> tuple[ssl.SSLContext, str]:
@@ -69,26 +72,28 @@ async def secured(subject: Subject, tmp_path: Path) -> AsyncIterator[Secured]:
     """The provider under test behind a certificate that nobody knows."""
     context, bundle = self_signed(tmp_path)
     simulator = subject.simulator()
-    simulator.create({"client_id": CLIENT_ID})
+    simulator.create({"client_id": CLIENT_ID, "client_secret": VALUE.get_secret_value()})
     async with running(simulator, tls=context) as url:
         yield Secured(subject, simulator, url, bundle)
 
 
 async def test_a_known_authority_is_accepted(secured: Secured) -> None:
     wrapped = "\n".join([secured.bundle[:64], secured.bundle[64:]])
+    current = VALUE
     for bundle in (secured.bundle, wrapped):
         provider = secured.provider(bundle)
         assert (await provider.check()).ok
-        issued = await provider.start(CLIENT_ID, current=None, overlap=timedelta())
+        issued = await provider.start(CLIENT_ID, current=current, overlap=timedelta())
         await provider.cancel(CLIENT_ID)
         await provider.aclose()
         assert issued.outcome.effect is Effect.APPLIED
+        current = issued.secret or current
 
 
 @pytest.mark.parametrize("other", [False, True], ids=["the system's authorities", "another authority"])
 async def test_an_unknown_certificate_is_not_applied(secured: Secured, tmp_path: Path, other: bool) -> None:
     provider = secured.provider(self_signed(tmp_path, "127.0.0.9")[1] if other else None)
-    issued = await provider.start(CLIENT_ID, current=None, overlap=timedelta())
+    issued = await provider.start(CLIENT_ID, current=VALUE, overlap=timedelta())
     await provider.aclose()
     assert (issued.outcome.effect, issued.outcome.failure) == (Effect.NOT_APPLIED, Failure.UNREACHABLE)
     assert "spec.caBundle" in issued.outcome.message
@@ -100,7 +105,7 @@ async def test_a_certificate_for_another_host_is_not_applied(subject: Subject, t
     simulator = subject.simulator()
     async with running(simulator, tls=context) as url:
         provider = provider_of(subject, simulator, url, caBundle=bundle)
-        outcome = (await provider.start(CLIENT_ID, current=None, overlap=timedelta())).outcome
+        outcome = (await provider.start(CLIENT_ID, current=VALUE, overlap=timedelta())).outcome
         await provider.aclose()
     assert (outcome.effect, outcome.failure) == (Effect.NOT_APPLIED, Failure.UNREACHABLE)
     assert "certificate" in outcome.message
@@ -110,7 +115,7 @@ async def test_tls_with_a_server_that_speaks_none(subject: Subject) -> None:
     simulator = subject.simulator()
     async with running(simulator) as url:
         provider = provider_of(subject, simulator, url.replace("http:", "https:"))
-        outcome = (await provider.start(CLIENT_ID, current=None, overlap=timedelta())).outcome
+        outcome = (await provider.start(CLIENT_ID, current=VALUE, overlap=timedelta())).outcome
         await provider.aclose()
     assert (outcome.effect, outcome.failure) == (Effect.NOT_APPLIED, Failure.UNREACHABLE)
     assert "TLS" in outcome.message
@@ -127,7 +132,7 @@ async def test_nobody_listens(subject: Subject) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
         provider = provider_of(subject, subject.simulator(), f"http://127.0.0.1:{taken.getsockname()[1]}")
-        outcome = (await provider.start(CLIENT_ID, current=None, overlap=timedelta())).outcome
+        outcome = (await provider.start(CLIENT_ID, current=VALUE, overlap=timedelta())).outcome
         await provider.aclose()
     assert (outcome.effect, outcome.failure) == (Effect.NOT_APPLIED, Failure.UNREACHABLE)
     assert "connection refused" in outcome.message
@@ -135,6 +140,6 @@ async def test_nobody_listens(subject: Subject) -> None:
 
 async def test_a_host_without_address(subject: Subject) -> None:
     provider = provider_of(subject, subject.simulator(), "https://keyturn.invalid")
-    outcome = (await provider.start(CLIENT_ID, current=None, overlap=timedelta())).outcome
+    outcome = (await provider.start(CLIENT_ID, current=VALUE, overlap=timedelta())).outcome
     await provider.aclose()
     assert (outcome.effect, outcome.failure) == (Effect.NOT_APPLIED, Failure.UNREACHABLE)

@@ -105,7 +105,7 @@ class HttpClient:
         connect, read = (span.total_seconds() for span in (spec.timeouts.connect, spec.timeouts.read))
         self._bucket = TokenBucket(spec.rate_limit.requests_per_second, spec.rate_limit.burst)
         # The read timeout is between two pieces: this one ends an answer that trickles for ever.
-        self._deadline = 3 * connect + 2 * read
+        self._connect, self._deadline = connect, 3 * connect + 2 * read
         self._client = httpx.AsyncClient(
             verify=_tls_context(spec.ca_bundle),
             timeout=httpx.Timeout(connect=connect, read=read, write=read, pool=connect),
@@ -128,20 +128,31 @@ class HttpClient:
         """A request with this client's own headers; `url` is sent as it is, with its query string."""
         return self._client.build_request(method, url, headers=headers, json=json, data=form)
 
-    async def send(self, request: httpx.Request | Callable[[], httpx.Request], *, changing: bool) -> Answer | Outcome:
+    async def send(
+        self,
+        request: httpx.Request | Callable[[], httpx.Request],
+        *,
+        changing: bool,
+        patience: timedelta = timedelta(),
+        status_only: bool = False,
+    ) -> Answer | Outcome:
         """Send a request once, when the rate limit allows, and read the whole answer, whatever its status.
 
         request: where it holds the time, something that makes it, called when its turn has come.
         changing: whether the call may change something at the provider; then a lost answer is an UNKNOWN effect.
+        patience: a read timeout that the spec cannot make shorter.
+        status_only: the body of a 200, which may be of any length, is not read.
         Returns the outcome when there is no complete answer.
         """
         await self._bucket.take()
         if not isinstance(request, httpx.Request):
             request = request()
-        where = _origin(request.url)
+        where, read = _origin(request.url), patience.total_seconds()
+        timeouts = request.extensions["timeout"]
+        timeouts["read"] = max(timeouts["read"], read)
         try:
-            async with asyncio.timeout(self._deadline):
-                return await self._exchange(request)
+            async with asyncio.timeout(max(self._deadline, 3 * self._connect + 2 * read)):
+                return await self._exchange(request, status_only=status_only)
         except _NOT_SENT as error:
             return Outcome(Effect.NOT_APPLIED, Failure.UNREACHABLE, f"no connection to {where}: {_reason(error)}")
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, _BadAnswerError) as error:
@@ -155,10 +166,10 @@ class HttpClient:
         """Close the connections."""
         await self._client.aclose()
 
-    async def _exchange(self, request: httpx.Request) -> Answer:
+    async def _exchange(self, request: httpx.Request, *, status_only: bool) -> Answer:
         response = await self._client.send(request, stream=True)
         try:
-            parsed = _json(await _read(response))
+            parsed = None if status_only and response.status_code == 200 else _json(await _read(response))
             return Answer(
                 response.status_code,
                 response.headers,

@@ -55,6 +55,7 @@ CAPABILITIES = Capabilities(
     finalize=False,
     recovery=Recovery.READ_BACK,
     max_overlap=timedelta(hours=MAX_HOURS),
+    lost_remedy="read the client's secret in the Janrain console, or set readBack in the provider object",
 )
 
 # The codes that prove a secret, and that disprove it, in answers to a call made with it.
@@ -164,16 +165,15 @@ class JanrainProvider:
         if pending is None:
             outcome = await self.check()
             return Inspection(outcome, Standing.UNTOLD if outcome.ok else None)
-        verification = await self.verify(client_id, pending)
+        verification = await self._try(client_id, pending, previous)
         if verification.verdict is Verdict.ACCEPTED:
             return Inspection(verification.outcome, Standing.FINISHED)
         if verification.verdict is Verdict.INCONCLUSIVE:
             return Inspection(verification.outcome)
-        message = (
-            f'Janrain does not accept the new secret of client "{client_id}": it may not be known everywhere yet.'
-            " If this lasts, somebody else has reset the secret"
-        )
-        return Inspection(not_applied(message, Failure.UNREACHABLE))
+        # It came from Janrain itself: likelier than another reset is that it is not known everywhere yet.
+        refused = verification.outcome
+        message = f"{refused.message} Wait; if this lasts, somebody else has reset the secret."
+        return Inspection(not_applied(message, Failure.UNREACHABLE, request_id=refused.request_id))
 
     async def start(self, client_id: str, *, current: SecretStr | None, overlap: timedelta) -> Issued:
         """Reset the secret. The old one lives on for `overlap`, in full hours and counted up; at most 168 hours."""
@@ -195,17 +195,7 @@ class JanrainProvider:
 
     async def verify(self, client_id: str, secret: SecretStr) -> Verification:
         """Count users as that client: whether it may or not, only an authenticated client is told (PROVIDERS.md A1)."""
-        call = _Call(f'verifying a secret of client "{client_id}"', Login(client_id, secret.get_secret_value()))
-        body = await self._count_users(call)
-        if isinstance(body, Outcome):
-            return Verification(Verdict.INCONCLUSIVE, body)
-        if _authenticated(body):
-            return Verification(Verdict.ACCEPTED, _done(Effect.NOT_APPLIED, body))
-        if _code(body) != _BAD_CREDENTIALS:
-            return Verification(Verdict.INCONCLUSIVE, self._refused(body, call))
-        remedy = "It is not, or not yet, or no longer a secret of this client."
-        message = f"{call.doing}: {_words(body, call, f'code {_code(body)}')}. {remedy}"
-        return Verification(Verdict.REJECTED, not_applied(message, request_id=_request_id(body)))
+        return await self._try(client_id, secret)
 
     async def finalize(self, client_id: str) -> Outcome:
         """Not offered by Janrain: the old secret dies when its time is up."""
@@ -218,6 +208,21 @@ class JanrainProvider:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
+
+    async def _try(self, client_id: str, secret: SecretStr, *others: SecretStr | None) -> Verification:
+        """Verify a value; `others` are not sent, and redacted all the same."""
+        login = Login(client_id, secret.get_secret_value())
+        call = _Call(f'verifying a secret of client "{client_id}"', login, *others, SecretStr(self._owner.secret))
+        body = await self._count_users(call)
+        if isinstance(body, Outcome):
+            return Verification(Verdict.INCONCLUSIVE, body)
+        if _authenticated(body):
+            return Verification(Verdict.ACCEPTED, _done(Effect.NOT_APPLIED, body))
+        if _code(body) != _BAD_CREDENTIALS:
+            return Verification(Verdict.INCONCLUSIVE, self._refused(body, call))
+        remedy = "It is not, or not yet, or no longer a secret of this client."
+        message = f"{call.doing}: {_words(body, call, f'code {_code(body)}')}. {remedy}"
+        return Verification(Verdict.REJECTED, not_applied(message, request_id=_request_id(body)))
 
     async def _read_back(
         self, config: str, client_id: str, previous: SecretStr | None, pending: SecretStr | None

@@ -45,11 +45,16 @@ CAPABILITIES = Capabilities(
     finalize=False,
     recovery=Recovery.PROBE_PREVIOUS,
     needs_current=True,
+    # The vendor's only way back, from the reference page of resetUserSecret.
+    lost_remedy=(
+        "SnapTrade never shows it again: delete the user (DELETE /snapTrade/deleteUser), register it anew"
+        " (POST /snapTrade/registerUser), and have the user reconnect each broker"
+    ),
 )
 
 BASE_URL = "https://api.snaptrade.com"
 PATIENCE: Final = timedelta(seconds=60)
-"""An answer that is given up on may be the only copy of the new secret: no read timeout is shorter than this."""
+"""The shortest read timeout of a reset: an answer that is given up on may have held the only copy of the secret."""
 
 _BAD_SIGNATURE: Final = "1076"
 _BAD_USER: Final = "1083"  # "Invalid userID or userSecret provided", as seen in the reports of many users
@@ -65,8 +70,7 @@ def build(spec: ProviderSpec, credentials: Mapping[str, SecretStr]) -> SnapTrade
     snaptrade = _block(spec)
     key = credential(credentials["consumer_key"], snaptrade.secret_ref, "spec.snaptrade.secretRef")
     base = checked_base_url(snaptrade.base_url or BASE_URL, "spec.snaptrade.baseUrl")
-    timeouts = spec.timeouts.model_copy(update={"read": max(spec.timeouts.read, PATIENCE)})
-    return SnapTradeProvider(snaptrade, base, key, HttpClient(spec.model_copy(update={"timeouts": timeouts})))
+    return SnapTradeProvider(snaptrade, base, key, HttpClient(spec))
 
 
 def signature(consumer_key: str, path: str, query: str, content: object) -> str:
@@ -101,33 +105,32 @@ class SnapTradeProvider:
         self._http = http
 
     async def check(self) -> Outcome:
-        """List the users: it takes the API key's signature and no user's secret."""
+        """Ask for the list of users, which takes the API key's signature and no user's secret. It is not read."""
         call = _Call(f'checking the API key "{self._client_id}"')
-        answer = await self._send("GET", "/snapTrade/listUsers", {}, None, call)
+        answer = await self._send("GET", "/snapTrade/listUsers", {}, None, call, status_only=True)
         if isinstance(answer, Outcome):
             return answer
-        if answer.status != 200:
-            return self._refused(answer, call, for_user=False)
-        if answer.items is None:
-            return no_answer(call.doing, "a list of users", changing=False, request_id=_request_id(answer))
-        return _done(Effect.NOT_APPLIED, answer)
+        return (
+            _done(Effect.NOT_APPLIED, answer) if answer.status == 200 else self._refused(answer, call, for_user=False)
+        )
 
     async def inspect(self, client_id: str, *, previous: SecretStr | None, pending: SecretStr | None) -> Inspection:
         """Try the values out: SnapTrade shows no state. A dead `previous` without a `pending` means that it is LOST."""
+        refused = None
         if pending is not None:
-            tried = await self.verify(client_id, pending)
+            tried = await self._try(client_id, pending, previous)
             if tried.verdict is not Verdict.REJECTED:
                 return Inspection(tried.outcome, Standing.FINISHED if tried.verdict is Verdict.ACCEPTED else None)
+            refused = tried.outcome
         if previous is not None:
-            tried = await self.verify(client_id, previous)
+            tried = await self._try(client_id, previous, pending)
             if tried.verdict is not Verdict.REJECTED:
                 return Inspection(tried.outcome, Standing.UNROTATED if tried.verdict is Verdict.ACCEPTED else None)
-        if pending is not None:
-            message = (
-                f'SnapTrade does not accept the new secret of user "{client_id}": it may not be known everywhere yet.'
-                " If this lasts, somebody else has reset the secret, or deleted the user"
-            )
-            return Inspection(not_applied(message, Failure.UNREACHABLE))
+        if refused is not None:
+            # It came from SnapTrade itself: far likelier than a loss is that it is not known everywhere yet.
+            remedy = "Wait; if this lasts, somebody else has reset the secret, or deleted the user."
+            message = f"{refused.message} {remedy}"
+            return Inspection(not_applied(message, Failure.UNREACHABLE, request_id=refused.request_id))
         if previous is not None:
             return Inspection(Outcome(Effect.NOT_APPLIED), Standing.LOST)
         outcome = await self.check()
@@ -165,7 +168,23 @@ class SnapTradeProvider:
         A 401 whose code is not known to mean this secret counts only when the API key itself is accepted: a verdict of
         REJECTED may lead to the end of the user's connections.
         """
-        call = _Call(f'verifying a secret of user "{client_id}"', secret)
+        return await self._try(client_id, secret)
+
+    async def finalize(self, client_id: str) -> Outcome:
+        """Not offered by SnapTrade: the old secret is dead already."""
+        return not_applied(f'SnapTrade keeps no old secret of user "{client_id}" that could be dropped')
+
+    async def cancel(self, client_id: str) -> Outcome:
+        """Not offered by SnapTrade: a reset cannot be taken back."""
+        return not_applied(f'SnapTrade cannot withdraw the new secret of user "{client_id}": a reset is final')
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def _try(self, client_id: str, secret: SecretStr, *others: SecretStr | None) -> Verification:
+        """Verify a value; `others` are not sent, and redacted all the same."""
+        call = _Call(f'verifying a secret of user "{client_id}"', secret, *others)
         query = {"userId": client_id, "userSecret": secret.get_secret_value()}
         answer = await self._send("GET", "/authorizations", query, None, call)
         if isinstance(answer, Outcome):
@@ -182,20 +201,15 @@ class SnapTradeProvider:
             return Verification(Verdict.INCONCLUSIVE, key)
         return Verification(Verdict.REJECTED, outcome)
 
-    async def finalize(self, client_id: str) -> Outcome:
-        """Not offered by SnapTrade: the old secret is dead already."""
-        return not_applied(f'SnapTrade keeps no old secret of user "{client_id}" that could be dropped')
-
-    async def cancel(self, client_id: str) -> Outcome:
-        """Not offered by SnapTrade: a reset cannot be taken back."""
-        return not_applied(f'SnapTrade cannot withdraw the new secret of user "{client_id}": a reset is final')
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
-
     async def _send(
-        self, method: str, path: str, query: Mapping[str, str], body: dict[str, str] | None, call: _Call
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: dict[str, str] | None,
+        call: _Call,
+        *,
+        status_only: bool = False,
     ) -> Answer | Outcome:
         """Make a signed call. Its query is the operation's own, then `clientId` and `timestamp`, as the SDK has it."""
 
@@ -210,7 +224,8 @@ class SnapTradeProvider:
             call.hidden += [self._key, made.headers["Signature"]]
             return made
 
-        answer = await self._http.send(request, changing=call.changing)
+        patience = PATIENCE if call.changing else timedelta()
+        answer = await self._http.send(request, changing=call.changing, patience=patience, status_only=status_only)
         return within(call.doing, answer) if isinstance(answer, Outcome) else answer
 
     def _refused(self, answer: Answer, call: _Call, *, for_user: bool = True) -> Outcome:
