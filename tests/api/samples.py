@@ -31,6 +31,18 @@ BASES: Final[Mapping[str, dict[str, Any]]] = {
 }
 
 
+# The other provider blocks, each instead of stytch. In a ClusterRotationProvider the Secret's namespace is added.
+BLOCKS: Final[Mapping[str, dict[str, Any]]] = {
+    "janrain": {
+        "baseUrl": "https://my-app.janraincapture.com",
+        "clientId": "owner-1",
+        "secretRef": {"name": "janrain-owner", "key": "SECRET"},
+        "readBack": {"baseUrl": "https://v1.api.us.janrain.com", "appId": "app-1"},
+    },
+    "snaptrade": {"clientId": "PASSIVTEST", "secretRef": {"name": "snaptrade-key", "key": "CONSUMER_KEY"}},
+}
+
+
 class _Gone:
     """Stands for a field that is left out."""
 
@@ -40,10 +52,11 @@ GONE = _Gone()
 
 @dataclass(frozen=True)
 class Good:
-    """A spec that everybody accepts: the base of its kind with changes."""
+    """A spec that everybody accepts: the base of its kind with changes. block: the provider, where it is not stytch."""
 
     kind: str
     changes: Mapping[str, object]
+    block: str | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,7 @@ class Bad:
     field: the field named in the answer, within the spec; empty for the spec itself.
     words: part of the operator's message.
     by_rule: the schema accepts it, only a rule does not.
+    block: the provider, where it is not stytch.
     """
 
     kind: str
@@ -61,6 +75,7 @@ class Bad:
     words: str
     field: str | None = None
     by_rule: bool = False
+    block: str | None = None
 
     @property
     def place(self) -> str:
@@ -70,9 +85,17 @@ class Bad:
 Sample = Good | Bad
 
 
+def with_block(kind: str, block: str) -> dict[str, Any]:
+    """The spec of a provider object with one of the other blocks."""
+    account = copy.deepcopy(BLOCKS[block])
+    if kind == CLUSTER:
+        account["secretRef"]["namespace"] = "platform"
+    return {block: account}
+
+
 def spec_of(sample: Sample) -> dict[str, Any]:
     """The spec of a sample, as a user would write it."""
-    spec = copy.deepcopy(BASES[sample.kind])
+    spec = copy.deepcopy(BASES[sample.kind] if sample.block is None else with_block(sample.kind, sample.block))
     changes = sample.changes if isinstance(sample, Good) else {sample.change: sample.value}
     for path, value in changes.items():
         *parents, last = path.split(".")
@@ -134,6 +157,8 @@ GOOD: Final[tuple[Good, ...]] = (
     ),
     Good(ROTATION_KIND, {"rollout.timeout": "10s", "verify.timeout": "1s", "soak": "0s"}),
     Good(ROTATION_KIND, {"rollout.timeout": "24h", "verify.timeout": "60m", "soak": "168h"}),
+    Good(ROTATION_KIND, {"overlap": "0s", "acceptDowntime": True, "takeOver": True}),
+    Good(ROTATION_KIND, {"overlap": "168h"}),
     Good(ROTATION_KIND, {"rollout": {}, "verify": {}}),
     Good(ROTATION_KIND, {"rollout": None, "suspend": None, "secretRef.clientIdKey": None, "soak": None}),
     Good(ROTATION_KIND, {"clientId": "a client: größer, with spaces"}),
@@ -143,6 +168,11 @@ GOOD: Final[tuple[Good, ...]] = (
     Good(NAMESPACED, {"timeouts": {"connect": "100ms", "read": "10m"}, "rateLimit": {"burst": 1}}),
     Good(NAMESPACED, {"timeouts": {"connect": "60s", "read": "1s"}, "rateLimit": {"requestsPerSecond": 1000}}),
     Good(NAMESPACED, {"caBundle": "LS0tLS1CRUdJTg=="}),
+    *(Good(kind, {}, block) for kind in (NAMESPACED, CLUSTER) for block in BLOCKS),
+    Good(NAMESPACED, {"janrain.readBack": None, "janrain.auth": "Signed"}, "janrain"),
+    Good(NAMESPACED, {"janrain.baseUrl": "http://127.0.0.1:8080"}, "janrain"),
+    Good(NAMESPACED, {"janrain.readBack.baseUrl": "http://localhost:8080"}, "janrain"),
+    Good(NAMESPACED, {"snaptrade.baseUrl": "https://api.snaptrade.com/api/v1"}, "snaptrade"),
     Good(CLUSTER, {"stytch.baseUrl": "https://proxy.example.com:8443/stytch/"}),
     *(
         Good(NAMESPACED, {"stytch.baseUrl": url})
@@ -223,6 +253,14 @@ BAD: Final[tuple[Bad, ...]] = (
             *("https://api.stytch.com?x=1", "https://api.stytch.com/#x", "https://api.stytch.com/a b", "https://a\n"),
         )
     ),
+    Bad(NAMESPACED, "janrain.baseUrl", GONE, "is required", block="janrain"),
+    Bad(NAMESPACED, "janrain.clientId", "a b", "may hold only letters", block="janrain"),
+    Bad(NAMESPACED, "janrain.auth", "signed", 'must be "Basic" or "Signed"', block="janrain"),
+    Bad(NAMESPACED, "janrain.readBack.appId", GONE, "is required", block="janrain"),
+    Bad(NAMESPACED, "janrain.readBack.appId", "app/1", "may hold only letters", block="janrain"),
+    Bad(NAMESPACED, "janrain.readBack.baseUrl", "v1.api.us.janrain.com", _URL, block="janrain"),
+    Bad(NAMESPACED, "snaptrade.clientId", "", "must not be empty", block="snaptrade"),
+    Bad(NAMESPACED, "snaptrade.secretRef.key", GONE, "is required", block="snaptrade"),
     Bad(NAMESPACED, "caBundle", 5, "must be text: put it in quotes"),
     Bad(NAMESPACED, "timeouts.read", "forever", _DURATION),
     Bad(NAMESPACED, "rateLimit.burst", 0, "must be at least 1"),
@@ -243,11 +281,24 @@ BAD: Final[tuple[Bad, ...]] = (
     Bad(ROTATION_KIND, "rollout.timeout", "24h1ms", "must be between 10s and 24h", by_rule=True),
     Bad(ROTATION_KIND, "verify.timeout", "0s", "must be between 1s and 1h", by_rule=True),
     Bad(ROTATION_KIND, "verify.timeout", "61m", "must be between 1s and 1h", by_rule=True),
+    Bad(ROTATION_KIND, "overlap", "168h1ms", "must be between 0s and 168h", by_rule=True),
     Bad(ROTATION_KIND, "soak", "169h", "must be between 0s and 168h", by_rule=True),
     Bad(NAMESPACED, "stytch", GONE, "must hold exactly one provider: stytch", field="", by_rule=True),
     Bad(CLUSTER, "stytch", GONE, "must hold exactly one provider: stytch", field="", by_rule=True),
     Bad(NAMESPACED, "stytch.secretRef.namespace", "other", "must be left out", by_rule=True),
     Bad(CLUSTER, "stytch.secretRef.namespace", GONE, "is required in a ClusterRotationProvider", by_rule=True),
+    Bad(NAMESPACED, "janrain", BLOCKS["janrain"], "must hold exactly one provider", field="", by_rule=True),
+    *(
+        Bad(NAMESPACED, f"{block}.secretRef.namespace", "other", "must be left out", by_rule=True, block=block)
+        for block in BLOCKS
+    ),
+    *(
+        Bad(CLUSTER, f"{block}.secretRef.namespace", GONE, "is required in a Cluster", by_rule=True, block=block)
+        for block in BLOCKS
+    ),
+    Bad(NAMESPACED, "janrain.baseUrl", "http://my-app.example.com", _HTTPS, by_rule=True, block="janrain"),
+    Bad(NAMESPACED, "janrain.readBack.baseUrl", "http://v1.example.com", _HTTPS, by_rule=True, block="janrain"),
+    Bad(NAMESPACED, "snaptrade.baseUrl", "http://127.0.0.1.example.com", _HTTPS, by_rule=True, block="snaptrade"),
     *(
         Bad(NAMESPACED, "stytch.baseUrl", value, _HTTPS, by_rule=True)
         for value in (

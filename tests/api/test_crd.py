@@ -10,7 +10,7 @@ import yaml
 
 from keyturn.api.crd import crds, schema_for, write
 from keyturn.api.provider import ProviderKind
-from keyturn.api.rules import ROTATION_KIND, Invalid
+from keyturn.api.rules import PROVIDER_BLOCKS, ROTATION_KIND, Invalid
 from tests.api.samples import BASES, complete, validate
 
 ROOT = Path(__file__).parents[2]
@@ -124,10 +124,17 @@ def test_each_kind_of_provider_has_its_own_rule_about_namespaces() -> None:
     }
     only_namespaced = rules[ProviderKind.ROTATION_PROVIDER] - rules[ProviderKind.CLUSTER_ROTATION_PROVIDER]
     only_cluster = rules[ProviderKind.CLUSTER_ROTATION_PROVIDER] - rules[ProviderKind.ROTATION_PROVIDER]
-    assert only_namespaced == {"!has(self.stytch) || !has(self.stytch.secretRef.__namespace__)"}
-    assert only_cluster == {"!has(self.stytch) || has(self.stytch.secretRef.__namespace__)"}
+    assert only_namespaced == {
+        f"!has(self.{block}) || !has(self.{block}.secretRef.__namespace__)" for block in PROVIDER_BLOCKS
+    }
+    assert only_cluster == {
+        f"!has(self.{block}) || has(self.{block}.secretRef.__namespace__)" for block in PROVIDER_BLOCKS
+    }
 
 
-def test_exactly_one_provider_reads_well_while_there_is_one() -> None:
+def test_exactly_one_provider_is_asked_for_by_name() -> None:
     entry = schema_for(ProviderKind.ROTATION_PROVIDER)["properties"]["spec"]["x-kubernetes-validations"][0]
-    assert entry == {"rule": "has(self.stytch)", "message": "spec must hold exactly one provider: stytch"}
+    assert entry == {
+        "rule": "[has(self.stytch), has(self.janrain), has(self.snaptrade)].exists_one(set, set)",
+        "message": "spec must hold exactly one provider: stytch, janrain, snaptrade",
+    }

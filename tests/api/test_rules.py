@@ -199,18 +199,21 @@ rotations = st.fixed_dictionaries(
             {"name": st.just("s"), "key": keys}, optional={"clientIdKey": keys, "previousKey": keys}
         ),
     },
-    optional={"rollout": optional(timeout=durations), "verify": optional(timeout=durations), "soak": durations},
+    optional={
+        "rollout": optional(timeout=durations),
+        "verify": optional(timeout=durations),
+        "soak": durations,
+        "overlap": durations,
+    },
 )
+references = st.fixed_dictionaries({"name": st.just("s"), "key": keys}, optional={"namespace": st.just("n")})
+read_backs = st.fixed_dictionaries({"baseUrl": urls, "appId": st.just("a")})
 providers = optional(
-    stytch=st.fixed_dictionaries(
-        {
-            "projectId": st.just("p"),
-            "secretRef": st.fixed_dictionaries(
-                {"name": st.just("s"), "key": keys}, optional={"namespace": st.just("n")}
-            ),
-        },
-        optional={"baseUrl": urls},
+    stytch=st.fixed_dictionaries({"projectId": st.just("p"), "secretRef": references}, optional={"baseUrl": urls}),
+    janrain=st.fixed_dictionaries(
+        {"clientId": st.just("c"), "secretRef": references, "baseUrl": urls}, optional={"readBack": read_backs}
     ),
+    snaptrade=st.fixed_dictionaries({"clientId": st.just("c"), "secretRef": references}, optional={"baseUrl": urls}),
     timeouts=optional(connect=durations, read=durations),
 )
 
