@@ -51,6 +51,7 @@ class Pod:
     owner: (kind, name) of the workload at the top of its chain of owners; the pod itself where it has none.
     stamp: its keyturn.dev/rotation annotation, that is its template's when it was created.
     started: when the newest of its containers started, by the kubelet's clock.
+    revision: of its template; None where its workload keeps no account of templates.
     """
 
     name: str
@@ -60,6 +61,21 @@ class Pod:
     started: datetime | None
     ready: bool
     terminating: bool
+    revision: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A pod template that a workload has had.
+
+    revision: its place in the order in which the workload got its templates, by its first use.
+    stamp: its keyturn.dev/rotation annotation.
+    created: when its first pod could be created, by the API server's clock.
+    """
+
+    revision: int
+    stamp: str | None
+    created: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +86,7 @@ class Workload:
     stamp: the keyturn.dev/rotation annotation of its pod template.
     observed: its controller has seen the newest template.
     template_time: when pods of the newest template could be created first, by the API server's clock.
+    templates: those that it has had, as far as its controller remembers.
     settled: its controller has seen the newest template and runs exactly the desired pods of it, all available.
     failure: why its controller gave up on the rollout, in the controller's words.
     paused: its controller was told not to roll it out.
@@ -82,6 +99,7 @@ class Workload:
     desired: int = 0
     observed: bool = True
     template_time: datetime | None = None
+    templates: tuple[Template, ...] = ()
     settled: bool = True
     failure: str | None = None
     paused: bool = False

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from keyturn.api.base import GROUP
-from keyturn.api.observed import Consumers, Pod, Workload
+from keyturn.api.observed import Consumers, Pod, Template, Workload
 from keyturn.cluster.client import Kube
 from keyturn.cluster.references import reads_secret
 from keyturn.cluster.resources import DEPLOYMENTS
 
 STAMP: Final = f"{GROUP}/rotation"
 _REVISION: Final = "deployment.kubernetes.io/revision"
+_EARLIER_REVISIONS: Final = "deployment.kubernetes.io/revision-history"
 _ENDED: Final = ("Succeeded", "Failed")
 
 
@@ -38,29 +40,25 @@ async def restart(kube: Kube, namespace: str, workload: Workload, stamp: str, *,
 
 def consumers_of(namespace: Namespace, secret: str) -> Consumers:
     """Everything in the namespace that reads the Secret: by its template, or because one of its pods does."""
-    parents = {
-        ("ReplicaSet", _name(item)): owner for item in namespace.replicasets if (owner := _controller(item)) is not None
-    }
+    replicasets = {_name(item): item for item in namespace.replicasets if _controller(item) is not None}
     pods = tuple(
-        _pod(item, parents)
+        _pod(item, replicasets)
         for item in namespace.pods
         if reads_secret(item["spec"], secret) and (item.get("status") or {}).get("phase") not in _ENDED
     )
     owners = {pod.owner for pod in pods}
-    templates = {
-        (owner[1], (item["metadata"].get("annotations") or {}).get(_REVISION)): _time(item)
-        for item in namespace.replicasets
-        if (owner := _controller(item)) is not None
-    }
+    owned = defaultdict(list)
+    for item in replicasets.values():
+        owned[_controller(item)].append(item)
     workloads = tuple(
-        _deployment(item, templates)
+        _deployment(item, owned[DEPLOYMENTS.kind, _name(item)])
         for item in namespace.deployments
         if reads_secret(item["spec"]["template"]["spec"], secret) or (DEPLOYMENTS.kind, _name(item)) in owners
     )
     return Consumers(workloads=workloads, pods=pods)
 
 
-def _deployment(item: dict[str, Any], templates: dict[tuple[str, str | None], datetime]) -> Workload:
+def _deployment(item: dict[str, Any], replicasets: list[dict[str, Any]]) -> Workload:
     meta, spec, status = item["metadata"], item["spec"], item.get("status") or {}
     desired = spec.get("replicas", 1)
     updated, available = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
@@ -71,24 +69,36 @@ def _deployment(item: dict[str, Any], templates: dict[tuple[str, str | None], da
         for condition in status.get("conditions") or []
         if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded"
     ]
-    template_meta = spec["template"].get("metadata") or {}
+    newest = _annotation(item, _REVISION)
+    times = [_time(owned) for owned in replicasets if newest is not None and _annotation(owned, _REVISION) == newest]
     return Workload(
         kind=DEPLOYMENTS.kind,
         name=_name(item),
         restartable=True,
-        stamp=(template_meta.get("annotations") or {}).get(STAMP),
+        stamp=_annotation(spec["template"], STAMP),
         desired=desired,
         observed=observed,
-        template_time=templates.get((_name(item), (meta.get("annotations") or {}).get(_REVISION))),
+        template_time=times[0] if times else None,
+        templates=tuple(template for owned in replicasets if (template := _template(owned)) is not None),
         settled=observed and exact,
         failure=failures[0] if failures and observed else None,
         paused=bool(spec.get("paused")),
     )
 
 
-def _pod(item: dict[str, Any], parents: dict[tuple[str, str], tuple[str, str]]) -> Pod:
+def _template(replicaset: dict[str, Any]) -> Template | None:
+    """What this ReplicaSet tells of its Deployment's past. One that is taken into use again gets a new revision."""
+    revisions = [_annotation(replicaset, _REVISION), *(_annotation(replicaset, _EARLIER_REVISIONS) or "").split(",")]
+    known = [int(revision) for revision in revisions if revision]
+    stamp = _annotation(replicaset["spec"]["template"], STAMP)
+    return Template(min(known), stamp, _time(replicaset)) if known else None
+
+
+def _pod(item: dict[str, Any], replicasets: dict[str, dict[str, Any]]) -> Pod:
     meta, status = item["metadata"], item.get("status") or {}
     owner = _controller(item) or ("Pod", meta["name"])
+    replicaset = replicasets.get(owner[1]) if owner[0] == "ReplicaSet" else None
+    template = _template(replicaset) if replicaset is not None else None
     starts = [
         started
         for group in ("initContainerStatuses", "containerStatuses")
@@ -98,12 +108,13 @@ def _pod(item: dict[str, Any], parents: dict[tuple[str, str], tuple[str, str]]) 
     conditions = {condition["type"]: condition["status"] for condition in status.get("conditions") or []}
     return Pod(
         name=meta["name"],
-        owner=parents.get(owner, owner),
-        stamp=(meta.get("annotations") or {}).get(STAMP),
+        owner=(replicaset is not None and _controller(replicaset)) or owner,
+        stamp=_annotation(item, STAMP),
         created=_time(item),
         started=max(map(datetime.fromisoformat, starts), default=None),
         ready=conditions.get("Ready") == "True",
         terminating="deletionTimestamp" in meta,
+        revision=template.revision if template is not None else None,
     )
 
 
@@ -112,6 +123,12 @@ def _controller(item: dict[str, Any]) -> tuple[str, str] | None:
         if owner.get("controller"):
             return owner["kind"], owner["name"]
     return None
+
+
+def _annotation(item: dict[str, Any], key: str) -> str | None:
+    """An annotation of an object, or of a pod template, which need not have metadata."""
+    found: str | None = ((item.get("metadata") or {}).get("annotations") or {}).get(key)
+    return found
 
 
 def _name(item: dict[str, Any]) -> str:

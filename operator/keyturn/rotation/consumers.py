@@ -43,7 +43,28 @@ def holds_pending(pod: Pod, record: RotationRecord) -> bool:
 def unsafe_pods(consumers: Consumers, record: RotationRecord, *, cancelling: bool) -> list[Pod]:
     """The pods that may hold the value which is about to die."""
     holds = holds_pending if cancelling else holds_previous
-    return [pod for pod in consumers.pods if holds(pod, record)]
+    restarted = {
+        (workload.kind, workload.name): _restarted(workload, record, cancelling=cancelling)
+        for workload in consumers.workloads
+    }
+    return [pod for pod in consumers.pods if holds(pod, record) and not _younger(pod, restarted.get(pod.owner))]
+
+
+def _restarted(workload: Workload, record: RotationRecord, *, cancelling: bool) -> int | None:
+    """The revision that this rotation's restart of the workload made, whatever its template became since; or None."""
+    stamp = cancel_stamp(record) if cancelling else record.id
+    written = record.restored_time if cancelling else record.distributed_time
+    revisions = [
+        template.revision
+        for template in workload.templates
+        if template.stamp == stamp and written is not None and template.created >= written
+    ]
+    return min(revisions, default=None)
+
+
+def _younger(pod: Pod, restarted: int | None) -> bool:
+    """Whether the pod's template is that of our restart, or came after it: unlike times, revisions are never equal."""
+    return restarted is not None and pod.revision is not None and pod.revision >= restarted
 
 
 def to_restart(
@@ -52,7 +73,8 @@ def to_restart(
     """The workloads that must be restarted and were not yet: each at most once in each direction (I7).
 
     A workload whose template is newer than the written value replaces its pods already, whoever changed it: the user,
-    or the rotation of another Secret that it reads. Restarting it again would only add a restart.
+    or the rotation of another Secret that it reads. Restarting it again would only add a restart. That our stamp is no
+    longer on a template which had it means the same: somebody has put another one over it.
     """
     if policy is RestartPolicy.NEVER:
         return ()
@@ -65,6 +87,7 @@ def to_restart(
         if workload.restartable
         and workload.stamp != stamp
         and workload.observed
+        and _restarted(workload, record, cancelling=cancelling) is None
         and not _newer(workload.template_time, written)
         and ((workload.kind, workload.name) in owners or (cancelling and workload.stamp == record.id))
     )
