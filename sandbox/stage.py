@@ -142,7 +142,7 @@ class Stage:
         for operator in self._operators:
             operator.kill()
         self.api.http.close()
-        self.do(self._stack.aclose())
+        self.do(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -150,6 +150,12 @@ class Stage:
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the stage's event loop and return its result."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def _close(self) -> None:
+        await self._stack.aclose()
+        await self._loop.shutdown_asyncgens()
+        for _ in range(3):
+            await asyncio.sleep(0)  # connections that were closed are let go of in the next turns of the loop
 
     async def _open(self) -> PodClients:
         # Entered first, so that providers outlive the pods that call them.
