@@ -10,11 +10,12 @@ from keyturn.api.rotation import CreationPolicy, FailurePolicy, Phase, Result, R
 from keyturn.rotation.steps import Rest, Wait
 from keyturn.rotation.world import Operation, Problem
 from tests.unit.fakecluster import SECOND
-from tests.unit.fakeprovider import ORIGINAL
+from tests.unit.fakeprovider import CANARY, ORIGINAL
 from tests.unit.lab import Lab
 from tests.unit.scenarios import make_lab, make_spec
 from tests.unit.test_crashes import effects
 
+MADE_UP = f"{CANARY}-made-up"
 PATIENT = make_spec(soak=10 * SECOND)
 
 
@@ -66,6 +67,33 @@ def test_taken_back_and_given_back_under_hold_never_finalizes() -> None:
     assert lab.resource.parsed().phase is Phase.CANCELLED
 
 
+def test_taken_back_before_it_is_written_down_that_it_was_handed_out() -> None:
+    """I3: two crashes, and nothing durable but the Secret itself tells that a pod may hold the new value."""
+    lab = make_lab()
+    lab.run_to_effect(6)
+    assert lab.log[-2] == "secret"
+    young = lab.namespace.add_pod(None)
+    lab.elapse(20 * SECOND)
+    lab.delete()
+    while lab.namespace.secret and lab.namespace.secret.value != ORIGINAL:
+        lab.run_to_effect(1)
+    assert young.name in waiting(lab).message
+    lab.namespace.end_pods([young])
+    lab.run()
+    assert lab.resource.gone
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_changed_by_somebody_before_it_is_handed_out_is_left_alone(moment: str) -> None:
+    lab = make_lab()
+    lab.foreign.add(MADE_UP)
+    lab.actions[4 if moment == "before" else 3] = lambda: lab.edit_secret(MADE_UP)
+    assert isinstance(lab.run(60 * SECOND), Rest | Wait)
+    assert lab.namespace.secret is not None
+    assert lab.namespace.secret.value == MADE_UP
+    assert lab.resource.parsed().phase is Phase.CANCELLED
+
+
 def test_put_back_by_hand_then_cancelled_restarts_what_started_before() -> None:
     """I3: Keyturn's own older write says nothing about when somebody else put the value back."""
     lab = make_lab(PATIENT)
@@ -108,12 +136,12 @@ def test_secret_deleted_after_finalize_keeps_the_journal_until_it_is_back() -> N
 
 def test_secret_changed_after_finalize_is_left_alone_and_said() -> None:
     lab = finalized()
-    lab.foreign.add("made up")
-    lab.edit_secret("made up")
+    lab.foreign.add(MADE_UP)
+    lab.edit_secret(MADE_UP)
     step = waiting(lab)
     assert (step.reason, step.stalled) == ("SecretChanged", True)
     assert lab.namespace.secret is not None
-    assert lab.namespace.secret.value == "made up"
+    assert lab.namespace.secret.value == MADE_UP
     assert lab.journal is not None
     lab.delete()
     lab.tampered = True
@@ -189,8 +217,8 @@ def test_finalized_by_somebody_while_cancelling_with_a_changed_secret_ends_in_on
     """Going back is impossible and going on refused: said once, not in a circle."""
     lab = make_lab(PATIENT)
     lab.run(10 * SECOND)
-    lab.foreign |= {"made up", ORIGINAL}
-    lab.edit_secret("made up")
+    lab.foreign |= {MADE_UP, ORIGINAL}
+    lab.edit_secret(MADE_UP)
     lab.run_to_effect(1)
     lab.act_at_provider(Operation.FINALIZE)
     step = waiting(lab)
@@ -260,6 +288,7 @@ def test_a_request_rotates_exactly_once() -> None:
         lab.edit_spec(rotation_request=request)
         assert isinstance(lab.run(), Rest)
         assert lab.provider.count(Operation.START) == started, request
+        assert lab.resource.parsed().last_handled_rotation_request == "abc"[started - 1]
     assert [past.request for past in lab.resource.parsed().history] == ["c", "b", "a"]
 
 
