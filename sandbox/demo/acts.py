@@ -23,6 +23,7 @@ class Client:
     """A client at a simulated provider account, and how it is called.
 
     values: what the act's manifest leaves open. secrets: the Secrets that exist before the rotation, as plain text.
+    newest_value: what the provider has issued last.
     """
 
     client_id: str
@@ -30,6 +31,7 @@ class Client:
     values: dict[str, str]
     secrets: dict[str, dict[str, str]]
     probe: Callable[[], AbstractAsyncContextManager[TrafficProbe]]
+    newest_value: Callable[[], str]
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,6 @@ class Act:
     provider: str
     semantics: str
     manifest: Path
-    secret: tuple[str, str]
     open: Callable[[Stage, str], Client]
 
     def documents(self, client: Client) -> tuple[dict[str, Any], str, list[dict[str, Any]]]:
@@ -66,6 +67,7 @@ def _stytch(stage: Stage, account: str) -> Client:
             "billing-m2m": {"CLIENT_SECRET": value},
         },
         lambda: StytchProbe(project.url, project.simulator.project_id),
+        lambda: project.simulator.clients[client_id].current.value,
     )
 
 
@@ -75,7 +77,6 @@ ACTS: Final = (
         provider="stytch",
         semantics=STYTCH.semantics,
         manifest=_HERE / "stytch.yaml",
-        secret=("billing-m2m", "CLIENT_SECRET"),
         open=_stytch,
     ),
 )

@@ -5,6 +5,7 @@ Where SVG is not animated, the last frame is seen. The file needs no fonts and n
 
 from __future__ import annotations
 
+import html
 import io
 import re
 import time
@@ -98,7 +99,7 @@ class Recording:
             for number, (frame, start, end) in enumerate(zip(self._frames, starts, starts[1:], strict=False))
         ]
         return _DOCUMENT.format(
-            title=self.title,
+            title=html.escape(self.title),
             width=width,
             height=height,
             middle=width / 2,
