@@ -51,6 +51,7 @@ lock: ## Resolve the requirements anew
 	@$(UV_COMPILE) --upgrade --all-extras --group build --output-file requirements/dev.txt
 	@$(UV_COMPILE) --upgrade --constraint requirements/dev.txt --output-file requirements/runtime.txt
 	@$(UV_COMPILE:pyproject.toml=) --group build --constraint requirements/dev.txt --output-file requirements/build.txt
+	@$(UV_COMPILE:pyproject.toml=) --upgrade --group oracle --output-file requirements/oracle.txt
 
 assets: venv ## Provide the control plane's binaries (cached)
 	@$(BIN)/python -c 'from sandbox.assets import provide; print(provide().directory)'

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from urllib.parse import quote as percent_encode
+from urllib.parse import quote_plus as form_encode
 
 MAX_QUOTE = 300
 
@@ -41,10 +42,12 @@ def _redact(text: str, forms: set[str]) -> str:
 
 def _forms(value: str) -> Iterator[str]:
     yield value
-    yield percent_encode(value, safe="")
-    yield percent_encode(value, safe="/")
     yield json.dumps(value)[1:-1]
-    yield base64.b64encode(value.encode(errors="replace")).decode()
+    for encoded in (percent_encode(value, safe=""), percent_encode(value, safe="/"), form_encode(value)):
+        yield encoded
+        yield re.sub("%[0-9A-F]{2}", lambda escape: escape[0].lower(), encoded)
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        yield encode(value.encode(errors="replace")).decode().rstrip("=")
 
 
 def _secrets_in(body: object) -> Iterator[str]:

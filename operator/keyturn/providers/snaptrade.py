@@ -219,7 +219,6 @@ class SnapTradeProvider:
             made = self._http.build_request(method, f"{self._base}{path}?{text}", json=body)
             # What is signed is what goes out, whatever was done to the URL on the way.
             sent_path, _, sent_query = made.url.raw_path.decode("ascii").partition("?")
-            made.headers["Content-Type"] = "application/json"
             made.headers["Signature"] = signature(self._key, sent_path, sent_query, body)
             call.hidden += [self._key, made.headers["Signature"]]
             return made
