@@ -32,3 +32,17 @@ def scene(stage: Stage, request: pytest.FixtureRequest) -> Iterator[Scene]:
     """A namespace with a provider account, a client and its Secret; and an operator process of its own."""
     with Scene.in_new_namespace(stage, request.node.name) as running:
         yield running
+
+
+@pytest.fixture
+def janrain_scene(stage: Stage, request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """As `scene`, with a Janrain application."""
+    with Scene.in_new_namespace(stage, request.node.name, "janrain") as running:
+        yield running
+
+
+@pytest.fixture
+def snaptrade_scene(stage: Stage, request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """As `scene`, with a SnapTrade API key; the client is a user."""
+    with Scene.in_new_namespace(stage, request.node.name, "snaptrade") as running:
+        yield running

@@ -12,15 +12,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sandbox.assets import find_kubectl
-from sandbox.simulators.stytch import StytchSimulator
 from sandbox.stage import Account, Operator, Stage, wait_until
 from sandbox.traffic.report import PodTraffic
 
 _numbers = itertools.count(1)
 _STAMP = "keyturn.dev/rotation"
+# By provider: the field that names the account, with the simulator's attribute for it; the attribute of the credential.
+_CREDENTIALS: Final = {
+    "stytch": (("projectId", "project_id"), "project_secret"),
+    "janrain": (("clientId", "owner_id"), "owner_secret"),
+    "snaptrade": (("clientId", "client_id"), "consumer_key"),
+}
 _MERGE = {"Content-Type": "application/merge-patch+json"}
 
 
@@ -30,26 +35,32 @@ def encode(value: str) -> str:
 
 @dataclass
 class Scene:
-    """Names are fixed: Secret `m2m`, provider `stytch` with Secret `project`, rotation `billing`, Deployment `web`."""
+    """Names are fixed: Secret `m2m`, rotation `billing`, Deployment `web`; and a provider object named as its kind,
+
+    `stytch` unless another is asked for, with its credential in the Secret `project`.
+    """
 
     stage: Stage
     namespace: str
-    account: Account[StytchSimulator]
+    account: Account[Any]
     client_id: str
     first_secret: str
     log: Path
 
     @classmethod
     @contextmanager
-    def in_new_namespace(cls, stage: Stage, name: str) -> Iterator[Scene]:
+    def in_new_namespace(
+        cls, stage: Stage, name: str, provider: str = "stytch", client: dict[str, str] | None = None
+    ) -> Iterator[Scene]:
+        """provider: `stytch`, `janrain` or `snaptrade`. client: what its client must be like, for the simulator."""
         slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40]
         namespace = f"{slug}-{next(_numbers)}"
-        account = stage.stytch(namespace)
-        client = account.simulator.create({})
+        account: Account[Any] = getattr(stage, provider)(namespace)
+        made = account.simulator.create(client or {})
         log = stage.control_plane.directory / f"{namespace}.log"
-        scene = cls(stage, namespace, account, client["client_id"], client["client_secret"], log)
+        scene = cls(stage, namespace, account, made["client_id"], made["client_secret"], log)
         stage.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}])
-        scene.put_secret("project", {"secret": account.simulator.project_secret})
+        scene.put_secret("project", {"secret": scene.credential})
         scene.put_secret("m2m", {"CLIENT_SECRET": scene.first_secret, "OTHER": "untouched"})
         scene.put_provider()
         operators: list[Operator] = []
@@ -75,26 +86,43 @@ class Scene:
     # --- what there is -------------------------------------------------------------------------------------------
 
     def put(self, obj: dict[str, Any]) -> None:
-        obj["metadata"].setdefault("namespace", self.namespace)
+        if obj["kind"] != "ClusterRotationProvider":
+            obj["metadata"].setdefault("namespace", self.namespace)
         self.stage.apply([obj])
 
     def put_secret(self, name: str, data: dict[str, str], **more: Any) -> None:
         values = {key: encode(value) for key, value in data.items()}
         self.put({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": values, **more})
 
-    def put_provider(self, **overrides: Any) -> None:
+    @property
+    def provider(self) -> str:
+        """What the provider is called: the kind of its simulator."""
+        return str(self.account.simulator.kind)
+
+    @property
+    def credential(self) -> str:
+        """What authenticates Keyturn to the provider."""
+        return str(getattr(self.account.simulator, _CREDENTIALS[self.provider][1]))
+
+    def put_provider(
+        self, *, kind: str = "RotationProvider", around: dict[str, Any] | None = None, **overrides: Any
+    ) -> None:
+        """overrides: fields of the provider's block. around: fields beside it. One for the cluster has our name."""
+        (field, attribute), _ = _CREDENTIALS[self.provider]
+        place = {} if kind == "RotationProvider" else {"namespace": self.namespace}
         block = {
-            "projectId": self.account.simulator.project_id,
-            "secretRef": {"name": "project", "key": "secret"},
+            field: getattr(self.account.simulator, attribute),
+            "secretRef": {"name": "project", "key": "secret", **place},
             "baseUrl": self.account.url,
             **overrides,
         }
-        self.put(_keyturn("RotationProvider", "stytch", {"stytch": block}))
+        name = self.provider if kind == "RotationProvider" else self.namespace
+        self.put(_keyturn(kind, name, {self.provider: block, **(around or {})}))
 
     def put_rotation(self, request: str | None = "a", *, name: str = "billing", **spec: Any) -> None:
         """A rotation, `billing` unless named; no soak unless asked for, so that tests are quick."""
         whole = {
-            "providerRef": {"name": "stytch"},
+            "providerRef": {"name": self.provider},
             "clientId": self.client_id,
             "secretRef": {"name": "m2m", "key": "CLIENT_SECRET"},
             "soak": "0s",
