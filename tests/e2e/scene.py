@@ -257,7 +257,7 @@ class Scene:
 
     def applied(self, operation: str) -> int:
         """How often the provider carried out start, rotate or cancel for the client."""
-        return self.account.simulator.counted(self.client_id, operation, "applied")
+        return int(self.account.simulator.counted(self.client_id, operation, "applied"))
 
     def kubectl(self, *arguments: str, check: bool = True) -> str:
         command = [str(find_kubectl()), "--kubeconfig", str(self.stage.control_plane.kubeconfig)]
