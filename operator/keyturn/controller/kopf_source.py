@@ -34,13 +34,13 @@ _CREDENTIALS_LIFE: Final = timedelta(minutes=10)
 
 
 class EndlessBackoff:
-    """Delays in seconds without an end, growing to half a minute, with jitter: an outage must not end the process."""
+    """Delays in seconds without an end, growing to ten, with jitter: an outage must not end the process."""
 
     def __iter__(self) -> Iterator[float]:
         delay = 0.5
         while True:
             yield delay * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
-            delay = min(delay * 2, 30.0)
+            delay = min(delay * 2, 10.0)
 
 
 class KopfSource:

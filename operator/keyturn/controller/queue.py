@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 K = TypeVar("K", bound=Hashable)
 
 _FIRST_DELAY = 0.5
-_LONGEST_DELAY = 60.0
+LONGEST_DELAY = 60.0
 
 
 class WorkQueue(Generic[K]):
@@ -49,11 +49,11 @@ class WorkQueue(Generic[K]):
         self._cancel_timer(key)
         self._timers[key] = loop.call_later(delay, self.add, key)
 
-    def add_backing_off(self, key: K) -> None:
+    def add_backing_off(self, key: K, longest: float = LONGEST_DELAY) -> None:
         """Work on the key after a delay that doubles with every call until `forget`, jittered in its upper half."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        delay = min(_FIRST_DELAY * 2 ** min(failures, 16), _LONGEST_DELAY)
+        delay = min(_FIRST_DELAY * 2 ** min(failures, 16), longest)
         self.add_after(key, delay * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
 
     def forget(self, key: K) -> None:

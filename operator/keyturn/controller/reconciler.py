@@ -24,6 +24,7 @@ from keyturn.cluster.secrets import Owner
 from keyturn.controller.accounts import Accounts
 from keyturn.controller.acts import Acts
 from keyturn.controller.index import Index, Key
+from keyturn.controller.queue import LONGEST_DELAY
 from keyturn.controller.spool import Spool
 from keyturn.controller.workers import Again
 from keyturn.rotation.lifecycle import decide
@@ -35,6 +36,8 @@ _log = logging.getLogger(__name__)
 
 _MOST_STEPS: Final = 100
 _PROGRESS_EVERY: Final = timedelta(seconds=2)
+_LONGEST_OUTAGE_DELAY: Final = 10.0
+"""An API server that is back is noticed within this time: rotations wait for it."""
 
 
 class Reconciler:
@@ -212,7 +215,8 @@ class _Pass:
         wait = Wait(error.reason, f"{error}{remedy}", stalled=error.lasting, after=error.retry_after)
         with contextlib.suppress(ClusterError):
             await self._pause(wait)
-        return Again(error.retry_after.total_seconds() if error.retry_after else None)
+        delay = error.retry_after.total_seconds() if error.retry_after else None
+        return Again(delay, LONGEST_DELAY if error.lasting else _LONGEST_OUTAGE_DELAY)
 
     def _keep(self, raw: dict[str, Any]) -> None:
         self._raw = raw

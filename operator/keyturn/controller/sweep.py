@@ -16,6 +16,7 @@ from keyturn.controller.source import Seen
 
 _log = logging.getLogger(__name__)
 _FIRST_RETRY_SECONDS: Final = 1.0
+_LONGEST_RETRY_SECONDS: Final = 10.0
 
 
 class Sweep:
@@ -30,16 +31,16 @@ class Sweep:
 
     async def run(self, swept: asyncio.Event) -> None:
         """Sweep until cancelled; `swept` is set after the first sweep that succeeded."""
-        delay = _FIRST_RETRY_SECONDS
+        retry = _FIRST_RETRY_SECONDS
         while True:
             try:
                 for resource in (CLUSTER_PROVIDERS, PROVIDERS, ROTATIONS):
                     await self._sweep(resource)
                 swept.set()
-                delay = self._interval
+                delay, retry = self._interval, _FIRST_RETRY_SECONDS
             except ClusterError as error:
                 _log.warning("sweep: %s", error)
-                delay = min(delay * 2, self._interval)
+                delay, retry = min(retry, self._interval), min(2 * retry, _LONGEST_RETRY_SECONDS)
             await asyncio.sleep(delay * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
 
     async def _sweep(self, resource: Resource) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from keyturn.controller.queue import WorkQueue
+from keyturn.controller.queue import LONGEST_DELAY, WorkQueue
 
 K = TypeVar("K", bound=Hashable)
 
@@ -17,9 +17,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """When to come back: after `delay` seconds, or backing off when that is None."""
+    """When to come back: after `delay` seconds, or when that is None backing off, up to `longest` seconds."""
 
     delay: float | None
+    longest: float = LONGEST_DELAY
 
 
 Reconcile = Callable[[K], Awaitable[Again | None]]
@@ -72,7 +73,7 @@ class Workers(Generic[K]):
         if again is None:
             self._queue.forget(key)
         elif again.delay is None:
-            self._queue.add_backing_off(key)
+            self._queue.add_backing_off(key, again.longest)
         else:
             self._queue.forget(key)
             self._queue.add_after(key, again.delay)
