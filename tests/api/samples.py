@@ -27,6 +27,7 @@ BASES: Final[Mapping[str, dict[str, Any]]] = {
             "projectId": "project-live-1",
             "secretRef": {"name": "stytch-project", "key": "SECRET", "namespace": "platform"},
         },
+        "namespaces": ["billing", "team-*"],
     },
 }
 
@@ -90,6 +91,7 @@ def with_block(kind: str, block: str) -> dict[str, Any]:
     account = copy.deepcopy(BLOCKS[block])
     if kind == CLUSTER:
         account["secretRef"]["namespace"] = "platform"
+        return {block: account, "namespaces": ["*"]}
     return {block: account}
 
 
@@ -194,6 +196,11 @@ _URL = "must be a URL"
 _HTTPS = "must begin with https://"
 
 BAD: Final[tuple[Bad, ...]] = (
+    Bad(NAMESPACED, "namespaces", ["*"], "must be left out", by_rule=True),
+    Bad(CLUSTER, "namespaces", GONE, "is required in a ClusterRotationProvider", by_rule=True),
+    Bad(CLUSTER, "namespaces", [], "must not be empty"),
+    Bad(CLUSTER, "namespaces", "*", "must be a list"),
+    Bad(CLUSTER, "namespaces", ["a*b"], "may hold", field="namespaces[0]"),
     # What the schema refuses.
     Bad(ROTATION_KIND, "providerRef", GONE, "is required"),
     Bad(ROTATION_KIND, "providerRef.name", GONE, "is required"),

@@ -49,7 +49,9 @@ def test_schemas_are_structural_and_documented(kind: str) -> None:
             "enum",
             "pattern",
             "minLength",
+            "maxItems",
             "maxLength",
+            "minItems",
             "minimum",
             "maximum",
             "default",
@@ -124,10 +126,10 @@ def test_each_kind_of_provider_has_its_own_rule_about_namespaces() -> None:
     }
     only_namespaced = rules[ProviderKind.ROTATION_PROVIDER] - rules[ProviderKind.CLUSTER_ROTATION_PROVIDER]
     only_cluster = rules[ProviderKind.CLUSTER_ROTATION_PROVIDER] - rules[ProviderKind.ROTATION_PROVIDER]
-    assert only_namespaced == {
+    assert only_namespaced == {"!has(self.namespaces)"} | {
         f"!has(self.{block}) || !has(self.{block}.secretRef.__namespace__)" for block in PROVIDER_BLOCKS
     }
-    assert only_cluster == {
+    assert only_cluster == {"has(self.namespaces)"} | {
         f"!has(self.{block}) || has(self.{block}.secretRef.__namespace__)" for block in PROVIDER_BLOCKS
     }
 

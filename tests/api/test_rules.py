@@ -76,7 +76,7 @@ def leaves(schema: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple
     for name, child in schema.get("properties", {}).items():
         yield from leaves(child, (*path, name))
     if "properties" not in schema:
-        yield path, schema
+        yield path, schema.get("items", schema)
 
 
 @pytest.mark.parametrize(
@@ -85,14 +85,14 @@ def leaves(schema: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple
     ids=str,
 )
 @pytest.mark.parametrize(
-    "canary", ["canary-7f3a\n/@ ", 7370551, ["canary-7f3a"], {"canary-7f3a": "canary-7f3a"}], ids=type
+    "canary", ["canary-7f3a\n/@ ", 7370551, ["canary 7f3a"], {"canary-7f3a": "canary-7f3a"}], ids=type
 )
 def test_an_offending_value_is_never_repeated(kind: str, path: tuple[str, ...], canary: object) -> None:
     """I8: a secret that somebody put into the wrong field stays out of status, Events and logs."""
     answer = validate(kind, spec_of(Good(kind, {".".join(path): canary})))
     if path not in {("rotationRequest",), ("caBundle",)} or not isinstance(canary, str):  # these hold any text
         assert isinstance(answer, Invalid)
-        assert ".".join(("spec", *path)) in {violation.field for violation in answer.violations}
+        assert any(violation.field.startswith(".".join(("spec", *path))) for violation in answer.violations)
         assert not re.search("canary|7f3a|7370551", str(answer))
 
 

@@ -137,7 +137,7 @@ def add_rival_elsewhere(scene: Scene) -> None:
                 **api,
                 "kind": "ClusterRotationProvider",
                 "metadata": {"name": provider["name"]},
-                "spec": {"stytch": block},
+                "spec": {"stytch": block, "namespaces": [elsewhere(scene)]},
             },
             {**api, "kind": "ClientSecretRotation", "metadata": {"name": "billing", **there}, "spec": spec},
         ]

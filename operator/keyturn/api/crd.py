@@ -27,7 +27,19 @@ HEADER = "# Generated from the models in operator/keyturn/api by `make crds`. Do
 
 _REFERENCE = "#/$defs/"
 _KEPT = (
-    *("description", "type", "format", "enum", "pattern", "minLength", "maxLength", "minimum", "maximum"),
+    *(
+        "description",
+        "type",
+        "format",
+        "enum",
+        "pattern",
+        "minLength",
+        "maxItems",
+        "maxLength",
+        "minItems",
+        "minimum",
+        "maximum",
+    ),
     *("default", "required"),
 )
 _KNOWN = {*_KEPT, "$defs", "$ref", "anyOf", "items", "properties", "title"}

@@ -18,6 +18,10 @@ PROJECT_ID_PATTERN = r"^[-_a-zA-Z0-9]+$"
 BaseUrl = Annotated[str, Field(max_length=2048, pattern=BASE_URL_PATTERN)]
 
 
+NAMESPACE_PATTERN = r"^(\*|[a-z0-9][-a-z0-9]*\*?)$"
+NamespacePattern = Annotated[str, Field(max_length=64, pattern=NAMESPACE_PATTERN)]
+
+
 class ProviderKind(StrEnum):
     ROTATION_PROVIDER = "RotationProvider"
     CLUSTER_ROTATION_PROVIDER = "ClusterRotationProvider"
@@ -116,12 +120,23 @@ class ProviderSpec(KubeModel):
     """Janrain clients: the old value dies at a time that is chosen before. No refused calls; cannot be cancelled."""
     snaptrade: SnapTradeSpec | None = None
     """SnapTrade users: the old value dies with the call. Calls are refused until the workloads have restarted."""
+    namespaces: Annotated[list[NamespacePattern] | None, Field(min_length=1, max_length=256)] = None
+    """Namespaces whose rotations may use this account: names, or beginnings of names followed by *. Required in a
+    ClusterRotationProvider: who may use it can replace the secret of any of its clients."""
     ca_bundle: Annotated[str | None, Field(max_length=1_048_576, json_schema_extra={"format": "byte"})] = None
     """Certificate authorities (PEM, base64-encoded) to trust for this provider instead of the system's."""
     timeouts: Timeouts = Timeouts()
     """Timeouts of calls to the provider."""
     rate_limit: RateLimit = RateLimit()
     """Limit of calls to the provider."""
+
+
+def permits(spec: ProviderSpec, namespace: str) -> bool:
+    """Whether rotations in this namespace may use an account; without a list, as in a RotationProvider, all may."""
+    return spec.namespaces is None or any(
+        namespace.startswith(pattern[:-1]) if pattern.endswith("*") else namespace == pattern
+        for pattern in spec.namespaces
+    )
 
 
 class ProviderStatus(KubeModel):

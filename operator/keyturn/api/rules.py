@@ -17,7 +17,14 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from keyturn.api.base import NAME_PATTERN, SECRET_KEY_PATTERN, KubeModel, parse_duration
-from keyturn.api.provider import BASE_URL_PATTERN, PROJECT_ID_PATTERN, CredentialRef, ProviderKind, ProviderSpec
+from keyturn.api.provider import (
+    BASE_URL_PATTERN,
+    NAMESPACE_PATTERN,
+    PROJECT_ID_PATTERN,
+    CredentialRef,
+    ProviderKind,
+    ProviderSpec,
+)
 from keyturn.api.rotation import CLIENT_ID_PATTERN, RotationSpec
 
 ROTATION_KIND: Final = "ClientSecretRotation"
@@ -185,10 +192,23 @@ _PROVIDER: Final[tuple[Rule[ProviderSpec], ...]] = (
     _between("timeouts.read", "1s", "10m", lambda spec: spec.timeouts.read),
 )
 
+_NO_NAMESPACES: Final[Rule[ProviderSpec]] = Rule(
+    "namespaces",
+    "must be left out: only rotations of its own namespace can use a RotationProvider",
+    "!has(self.namespaces)",
+    lambda spec: spec.namespaces is None,
+)
+_NAMESPACES: Final[Rule[ProviderSpec]] = Rule(
+    "namespaces",
+    'is required in a ClusterRotationProvider: list the namespaces that may use it, or "*" for all',
+    "has(self.namespaces)",
+    lambda spec: spec.namespaces is not None,
+)
+
 RULES: Final[Mapping[str, tuple[Rule[Any], ...]]] = {
     ROTATION_KIND: _ROTATION,
-    ProviderKind.ROTATION_PROVIDER: (*_PROVIDER, *map(_no_namespace, PROVIDER_BLOCKS)),
-    ProviderKind.CLUSTER_ROTATION_PROVIDER: (*_PROVIDER, *map(_namespace, PROVIDER_BLOCKS)),
+    ProviderKind.ROTATION_PROVIDER: (*_PROVIDER, _NO_NAMESPACES, *map(_no_namespace, PROVIDER_BLOCKS)),
+    ProviderKind.CLUSTER_ROTATION_PROVIDER: (*_PROVIDER, _NAMESPACES, *map(_namespace, PROVIDER_BLOCKS)),
 }
 
 
@@ -223,6 +243,7 @@ def _without_nulls(value: object) -> object:
 _PATTERNS: Final[Mapping[str, str]] = {
     NAME_PATTERN: 'may hold lower-case letters, digits, "-" and ".", and must begin and end with a letter or digit',
     SECRET_KEY_PATTERN: 'may hold only letters, digits, "-", "_" and "."',
+    NAMESPACE_PATTERN: 'may hold lower-case letters, digits and "-", and may end with "*"; "*" alone means all',
     PROJECT_ID_PATTERN: 'may hold only letters, digits, "-" and "_"',
     CLIENT_ID_PATTERN: "must not be blank, begin or end with a space, or hold control characters",
     BASE_URL_PATTERN: 'must be a URL such as "https://proxy.example.com/stytch", without user, query and fragment',
@@ -236,6 +257,8 @@ _MESSAGES: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "int_type": lambda _: "must be a whole number",
     "enum": lambda context: "must be " + context["expected"].replace("'", '"'),
     "string_too_short": lambda _: "must not be empty",
+    "too_short": lambda _: "must not be empty",
+    "list_type": lambda _: "must be a list",
     "string_too_long": lambda context: f"must not be longer than {context['max_length']} characters",
     "greater_than_equal": lambda context: f"must be at least {context['ge']}",
     "less_than_equal": lambda context: f"must be at most {context['le']}",
@@ -245,6 +268,6 @@ _MESSAGES: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
 
 
 def _translate(error: ErrorDetails) -> Violation:
-    field = ".".join(map(str, ("spec", *error["loc"])))
+    field = "spec" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"])
     wording = _MESSAGES.get(error["type"])
     return Violation(field, wording(error.get("ctx", {})) if wording else error["msg"])

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 
-from keyturn.api.provider import ProviderKind, ProviderSpec
+from keyturn.api.provider import ProviderKind, ProviderSpec, permits
 from keyturn.api.rotation import ProviderRef
 from keyturn.api.rules import Invalid, validate_provider
 from keyturn.cluster.accounts import CredentialMissing, read_credentials
@@ -36,11 +36,11 @@ class Accounts:
 
     async def find(self, namespace: str, ref: ProviderRef) -> tuple[ProviderView, Provider | None]:
         """The account that a rotation in `namespace` refers to, or why it cannot be used. Raises ClusterError."""
-        return await self.at(provider_key(ref.kind, namespace, ref.name), namespace)
+        return await self.at(provider_key(ref.kind, namespace, ref.name), user=namespace)
 
-    async def at(self, key: ProviderKey, namespace: str) -> tuple[ProviderView, Provider | None]:
-        """As `find`, by the key of the provider object."""
-        kind, _, name = key
+    async def at(self, key: ProviderKey, *, user: str | None = None) -> tuple[ProviderView, Provider | None]:
+        """As `find`, by the key of the provider object. user: the namespace that wants to use it, None for Keyturn."""
+        kind, namespace, name = key
         raw = self._index.provider(key) or await self._fetch(key)
         if raw is None:
             self._retire(key)
@@ -49,6 +49,9 @@ class Accounts:
         spec = validate_provider(raw.get("spec") or {}, ProviderKind(kind))
         if isinstance(spec, Invalid):
             return ProviderView(problem=Problem("ProviderInvalid", f"{kind} {name}: {spec}")), None
+        if user is not None and not permits(spec, user):
+            message = f"{kind} {name} may not be used in namespace {user}: have it added to its spec.namespaces"
+            return ProviderView(problem=Problem("ProviderNotPermitted", message)), None
         try:
             credentials = await read_credentials(self._kube, namespace, registry.credential_refs(spec))
             provider = await self._build(key, raw, spec, credentials)

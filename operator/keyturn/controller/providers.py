@@ -81,7 +81,7 @@ class ProviderReconciler:
 
     async def _verdict(self, key: ProviderKey) -> _Verdict | None:
         """What to say of the account; None when a good answer is recent and nothing has changed since."""
-        view, provider = await self._accounts.at(key, key[1])
+        view, provider = await self._accounts.at(key)
         if provider is None or view.problem is not None:
             self._checked.pop(key, None)
             problem = view.problem

@@ -134,7 +134,8 @@ class _Pass:
 
     async def _loop(self) -> Again | None:
         for _ in range(_MOST_STEPS):
-            if self._r.stopping:
+            # The next process may not be able to find out whether an armed call was made.
+            if self._r.stopping and not self._world.armed:
                 return Again(None)
             self._world = replace(self._world, now=self._r._clock())
             step = decide(self._world)
