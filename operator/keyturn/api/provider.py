@@ -19,7 +19,9 @@ BaseUrl = Annotated[str, Field(max_length=2048, pattern=BASE_URL_PATTERN)]
 
 
 NAMESPACE_PATTERN = r"^(\*|[a-z0-9][-a-z0-9]*\*?)$"
-NamespacePattern = Annotated[str, Field(max_length=64, pattern=NAMESPACE_PATTERN)]
+NamespacePattern = Annotated[
+    str, Field(max_length=64, pattern=NAMESPACE_PATTERN, description="A namespace, or the beginning of some with *.")
+]
 
 
 class ProviderKind(StrEnum):
