@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -20,6 +19,7 @@ from keyturn.providers.base import ProviderConfigError
 from keyturn.providers.http import HttpClient
 from keyturn.providers.stytch import StytchProvider
 from sandbox.simulators.stytch import IssuedSecret, StytchSimulator
+from tests.providers.mocked import answer
 from tests.providers.subjects import CLIENT_ID, STYTCH, World, world_of
 
 SPEC = {"projectId": "project-test-1", "secretRef": {"name": "st", "key": "SECRET"}}
@@ -151,14 +151,14 @@ async def test_a_client_id_of_dots_stays_a_client_id(world: World, client_id: st
 async def test_where_calls_go(project: str, base: str | None, host: str) -> None:
     asked: list[httpx.URL] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def fail(request: httpx.Request) -> httpx.Response:
         asked.append(request.url)
         return httpx.Response(500)
 
     spec = ProviderSpec.model_validate({"stytch": {**SPEC, "projectId": project, "baseUrl": base}})
     provider = registry.build(spec, {"secret": SecretStr("s\n")})
     assert isinstance(provider, StytchProvider)
-    provider._http = HttpClient(spec, transport=httpx.MockTransport(answer))
+    provider._http = HttpClient(spec, transport=httpx.MockTransport(fail))
     await provider.finalize("c")
     assert asked[0].host == host
     assert asked[0].path == ("/stytch" if base else "") + "/v1/m2m/clients/c/secrets/rotate"
@@ -205,7 +205,7 @@ JSON = st.recursive(
 @given(st.sampled_from([200, 201, 302, 400, 401, 404, 429, 500]), JSON)
 async def test_no_answer_whatever_it_holds_is_an_exception(status: int, body: Any) -> None:
     spec = ProviderSpec.model_validate({"stytch": SPEC, "rateLimit": {"requestsPerSecond": 1000, "burst": 1000}})
-    transport = httpx.MockTransport(lambda _: httpx.Response(status, content=json.dumps(body)))
+    transport = httpx.MockTransport(lambda _: answer(status, body))
     http = HttpClient(spec, transport=transport)
     assert spec.stytch
     provider = StytchProvider(spec.stytch, "https://host", "project-secret", http)

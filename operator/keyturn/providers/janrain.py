@@ -178,10 +178,10 @@ class JanrainProvider:
     async def start(self, client_id: str, *, current: SecretStr | None, overlap: timedelta) -> Issued:
         """Reset the secret. The old one lives on for `overlap`, in full hours and counted up; at most 168 hours."""
         call = _Call(f'resetting the secret of client "{client_id}"', self._owner, current, changing=True)
-        hours = -(-overlap // timedelta(hours=1))
-        if not 0 <= hours <= MAX_HOURS:
+        if not timedelta() <= overlap <= timedelta(hours=MAX_HOURS):
             message = f"{call.doing}: the overlap must be between 0h and {MAX_HOURS}h. Correct spec.overlap."
             return Issued(not_applied(message))
+        hours = -(-overlap // timedelta(hours=1))  # the quotient of the negative counts up
         form = {"for_client_id": client_id, "hours_to_live": str(hours)}
         body = await self._post("/clients/reset_secret", form, call)
         if isinstance(body, Outcome):
