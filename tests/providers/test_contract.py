@@ -222,7 +222,7 @@ async def test_a_value_that_takes_its_time_is_refused_first_and_accepted_later(w
     await world.start()
     assert (await world.verify(world.pending)).verdict is Verdict.REJECTED
     early = await world.inspect()
-    ours = (None, Standing.PENDING_OURS, Standing.FINISHED)
+    ours = (None, Standing.PENDING_OURS, Standing.PENDING_UNPROVEN, Standing.FINISHED)
     assert early.standing in ours, "ours must never look like somebody else's, or like none"
     world.simulator.advance(61)
     assert (await world.verify(world.pending)).verdict is Verdict.ACCEPTED
