@@ -39,7 +39,6 @@ class Write:
         }
 
 
-OPEN_JOURNAL: Final = Write("", "secrets", "CREATE", journal=True)
 KEEP_ANSWER: Final = Write("", "secrets", "UPDATE", journal=True)
 DROP_JOURNAL: Final = Write("", "secrets", "DELETE", journal=True)
 WRITE_SECRET: Final = Write("", "secrets", "UPDATE", journal=False)

@@ -42,13 +42,13 @@ def test_preparing(scene: Scene) -> None:
     assert_completed(scene)
 
 
-def test_starting_before_the_journal(scene: Scene) -> None:
+def test_starting_before_the_finalizer_and_the_journal(scene: Scene) -> None:
     """I1, I9: the intent is durable, nothing was asked of the provider yet."""
-    with gate.refused(scene, gate.OPEN_JOURNAL):
+    scene.operator().kill()
+    scene.put_rotation()
+    with gate.refused(scene, gate.SET_FINALIZER):
         operator = scene.operator()
-        scene.put_rotation()
         scene.wait_phase("Starting")
-        scene.wait(lambda: scene.rotation()["metadata"].get("finalizers"), "the finalizer")
         intent = scene.status()["rotation"]["id"]
         operator.kill()
     assert scene.applied("start") == 0

@@ -79,6 +79,8 @@ class Standing(StrEnum):
     UNROTATED = "Unrotated"
     """Nothing is pending, and the value we know as pending (if any) is not the current one."""
     PENDING_OURS = "PendingOurs"
+    PENDING_UNPROVEN = "PendingUnproven"
+    """By its looks our value is pending, but the provider does not accept it: enough to withdraw it, not to rely on."""
     PENDING_UNKNOWN = "PendingUnknown"
     """A new value was issued that we do not know: our own lost answer, or somebody else's rotation.
     Where it can be read back, the inspection holds it."""

@@ -193,8 +193,7 @@ class StytchProvider:
         if not staged:
             return Inspection(Outcome(Effect.NOT_APPLIED), Standing.UNROTATED)
         # A new value that takes its time to be known everywhere is far likelier than another with the same end.
-        message = f'the pending secret of client "{client_id}" ends like ours, but Stytch does not accept ours yet'
-        return Inspection(Outcome(Effect.NOT_APPLIED, Failure.UNREACHABLE, message))
+        return Inspection(Outcome(Effect.NOT_APPLIED), Standing.PENDING_UNPROVEN)
 
     async def _change(self, client_id: str, suffix: str, verb: str) -> Outcome:
         doing = f'{verb} of client "{client_id}"'

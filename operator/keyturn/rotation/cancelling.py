@@ -131,6 +131,6 @@ def _withdraw(world: World) -> Step:
         return Finish(Result.CANCELLED, f"{reason}; the client does not exist at the provider any more")
     ours_unknown = inspection.standing is Standing.PENDING_UNKNOWN and (journal is None or journal.pending is None)
     ours_unknown = ours_unknown and world.finalizer
-    if inspection.standing is Standing.PENDING_OURS or ours_unknown:
+    if inspection.standing in (Standing.PENDING_OURS, Standing.PENDING_UNPROVEN) or ours_unknown:
         return CallProvider(Operation.CANCEL)
     return Finish(Result.CANCELLED, f"{reason}; the previous value is in force")

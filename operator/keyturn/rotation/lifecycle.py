@@ -280,6 +280,9 @@ def _finalizing(world: World) -> Step:
         return wait_after("inspect", inspection.outcome)
     if inspection.standing is Standing.FINISHED or world.record.previous_valid_until is not None:
         return _finished(world, journal)
+    if inspection.standing is Standing.PENDING_UNPROVEN:
+        message = "the provider does not accept the new value at the moment: the old one is kept until it does"
+        return Wait("VerificationPending", message)
     if inspection.standing is not Standing.PENDING_OURS:
         message = "the provider no longer holds the new value as pending: somebody cancelled or restarted its rotation"
         return go_back(world, message)
