@@ -328,3 +328,34 @@ async def test_each_error_of_the_library(error: type[Exception], effect: Effect)
     assert (outcome.effect, outcome.failure) == (effect, Failure.UNREACHABLE)
     assert "s3cret" not in outcome.message
     assert "https://host" in outcome.message
+
+
+async def test_a_request_that_holds_the_time_is_made_when_its_turn_has_come() -> None:
+    made: list[float] = []
+    client = HttpClient(
+        ProviderSpec.model_validate({"rateLimit": {"requestsPerSecond": 20, "burst": 1}}),
+        transport=httpx.MockTransport(lambda _: httpx.Response(200)),
+    )
+
+    def request() -> httpx.Request:
+        made.append(asyncio.get_running_loop().time())
+        return client.build_request("GET", "https://host/")
+
+    await asyncio.gather(*(client.send(request, changing=False) for _ in range(2)))
+    assert made[1] - made[0] > 0.04
+
+
+@pytest.mark.parametrize(
+    ("patience", "expected"), [(timedelta(), 7), (timedelta(seconds=5), 7), (timedelta(60), 5184000)]
+)
+async def test_patience_only_ever_makes_the_read_timeout_longer(patience: timedelta, expected: float) -> None:
+    seen: list[float] = []
+
+    def look(request: httpx.Request) -> httpx.Response:
+        seen.append(request.extensions["timeout"]["read"])
+        return httpx.Response(200)
+
+    client = HttpClient(ProviderSpec.model_validate({"timeouts": {"read": "7s"}}), transport=httpx.MockTransport(look))
+    for wanted in (patience, timedelta()):
+        await client.send(client.build_request("GET", "https://host/"), changing=True, patience=wanted)
+    assert seen == [expected, 7]

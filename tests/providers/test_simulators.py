@@ -226,7 +226,8 @@ def test_it_runs_alone_and_ends_in_good_order() -> None:
     process = subprocess.Popen([sys.executable, "-m", "sandbox.simulators"], stdout=subprocess.PIPE, text=True)
     assert process.stdout
     with process, process.stdout:
-        first = process.stdout.readline()
+        said = list(iter(process.stdout.readline, "  curl URL/_sim/state\n"))
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0
-    assert first.startswith("Stytch at http://127.0.0.1:")
+    for provider in ("Stytch", "Janrain", "SnapTrade"):
+        assert any(line.startswith(f"{provider} at http://127.0.0.1:") for line in said)
