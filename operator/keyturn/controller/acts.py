@@ -146,7 +146,8 @@ class Acts:
         outcome = await act(client)
         _log_call(operation, outcome, self._context(world))
         inspection = Inspection(outcome, standing) if outcome.ok else UNOBSERVED
-        return replace(world, inspection=inspection, call=Call(operation, outcome))
+        # A call can take a minute: what is in the Secret by now has to be looked at again.
+        return replace(world, inspection=inspection, call=Call(operation, outcome), secret=UNOBSERVED)
 
     async def _start(self, overlap: timedelta, world: World) -> World:
         journal = _opened(world)
