@@ -59,6 +59,7 @@ class FakeProvider:
     """
 
     now: Callable[[], datetime]
+    capabilities: Capabilities = STAGED
     current: str = ORIGINAL
     pending: str | None = None
     issued_at: datetime | None = None
@@ -78,8 +79,8 @@ class FakeProvider:
             return False
         return self.now() >= self.issued_at + self.propagation
 
-    def call(self, operation: Operation) -> Issued:
-        """Make a changing call, as well as the next fault lets it be made."""
+    def call(self, operation: Operation, current: SecretStr | None = None, overlap: timedelta = timedelta()) -> Issued:
+        """Make a changing call, as well as the next fault lets it be made; neither value nor overlap matters here."""
         if self.outage:
             return Issued(Outcome(Effect.NOT_APPLIED, Failure.UNREACHABLE, "connection refused"))
         fault = self.faults.popleft() if self.faults else None
@@ -110,7 +111,7 @@ class FakeProvider:
             self.dropped[self.pending] = self.now()
             self.pending = None
 
-    def inspect(self, pending: SecretStr | None) -> Inspection:
+    def inspect(self, pending: SecretStr | None, previous: SecretStr | None = None) -> Inspection:
         if self.outage:
             return Inspection(Outcome(Effect.NOT_APPLIED, Failure.UNREACHABLE, "connection refused"))
         ours = pending.get_secret_value() if pending else None

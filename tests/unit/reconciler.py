@@ -39,7 +39,6 @@ from keyturn.rotation.steps import (
 )
 from keyturn.rotation.world import UNOBSERVED, Aspect, Call, Operation, Problem, ProviderView, World
 from tests.unit.fakecluster import FakeSecret
-from tests.unit.fakeprovider import STAGED
 from tests.unit.lab import EFFECT_TIME, ApiFailure, Conflict, FakeJournal, Lab
 
 MOST_STEPS = 60
@@ -113,7 +112,8 @@ class _Pass:
             case Advance(record):
                 self._learn(status=self.world.status.model_copy(update={"rotation": record}))
             case SetFinalizer(present):
-                lab.effect(f"finalizer {'+' if present else '-'}", lambda: self._set_finalizer(present))
+                name = f"finalizer {'+' if present else '-'}"
+                self.version = lab.effect(name, lambda: self._set_finalizer(present))
                 self._learn(finalizer=present)
             case OpenJournal(previous):
                 lab.effect("journal", lambda: self._open_journal(previous))
@@ -125,8 +125,8 @@ class _Pass:
                 self._learn(rehearsed=True)
             case KeepPending(value):
                 self._keep_until_kept(value)
-            case CallProvider(operation):
-                self._call(operation)
+            case CallProvider():
+                self._call(step)
             case Verify(value):
                 self._learn(verification=lab.provider.verify(value))
             case Publish(value, previous):
@@ -146,7 +146,11 @@ class _Pass:
         match aspect:
             case Aspect.PROVIDER:
                 missing = Problem("ProviderNotFound", "RotationProvider stytch does not exist: create it")
-                view = ProviderView(problem=missing, gone=True) if lab.account_gone else ProviderView(STAGED)
+                view = (
+                    ProviderView(problem=missing, gone=True)
+                    if lab.account_gone
+                    else ProviderView(lab.provider.capabilities)
+                )
                 self._learn(provider=view)
             case Aspect.SECRET:
                 self._learn(secret=secret.view() if secret else None)
@@ -157,38 +161,44 @@ class _Pass:
             case Aspect.INSPECTION:
                 # As the controller does: the provider is compared with the journal that was seen, if one was.
                 journal = self.world.journal if isinstance(self.world.journal, Journal) else None
-                self._learn(inspection=lab.provider.inspect(journal.pending if journal else None))
+                known = (journal.pending, journal.previous) if journal else (None, None)
+                self._learn(inspection=lab.provider.inspect(*known))
 
     def _write(self, step: Reportable) -> None:
         status = report(self.world, step)
         wire = status.to_wire()
-        self._learn(status=status)
         if wire != self.lab.resource.status:
             parsed = RotationStatus.model_validate(wire)
             assert parsed.to_wire() == wire, "the status does not survive being stored"
-            if not isinstance(step, Finish):
+            # What was verified before a rotation begins is not its new value: only then the two reports differ.
+            begins = isinstance(step, Enter) and self.written.rotation is None
+            if not isinstance(step, Finish) and not begins:
                 again = report(replace(self.world, status=parsed), step)
                 assert again.to_wire() == wire, "reporting twice changes the status"
-            self.lab.effect(f"status {status.phase}", lambda: self._store(wire))
+            self.version = self.lab.effect(f"status {status.phase}", lambda: self._store(wire))
             self.lab.events += announcements(self.written, status, step)
             self.written = parsed
             self.lab.check_nothing_leaks()
+        self._learn(status=status)
 
-    def _store(self, wire: dict[str, Any]) -> None:
-        self._expect_unchanged()
+    def _store(self, wire: dict[str, Any]) -> int:
+        version = self._expect_unchanged()
         self.lab.resource.status = wire
+        return version
 
-    def _expect_unchanged(self) -> None:
-        """The resourceVersion precondition of every write to the resource."""
+    def _expect_unchanged(self) -> int:
+        """The resourceVersion precondition of every write to the resource; whoever gets no answer has the old one."""
         if self.lab.resource.version != self.version:
             raise Conflict("status")
-        self.lab.resource.version = self.version = self.version + 1
+        self.lab.resource.version += 1
+        return self.lab.resource.version
 
-    def _set_finalizer(self, present: bool) -> None:
+    def _set_finalizer(self, present: bool) -> int:
         resource = self.lab.resource
-        self._expect_unchanged()
+        version = self._expect_unchanged()
         assert not (present and resource.deleting), "the API server refuses a finalizer on what is being deleted"
         resource.finalizer = present
+        return version
 
     def _open_journal(self, previous: SecretStr | None) -> None:
         if self.lab.journal is not None:
@@ -211,10 +221,11 @@ class _Pass:
             secret.value, secret.previous, secret.written, secret.version = value, wanted, lab.now, secret.version + 1
         lab.namespace.secret = secret
 
-    def _call(self, operation: Operation) -> None:
-        lab = self.lab
+    def _call(self, step: CallProvider) -> None:
+        lab, operation, journal = self.lab, step.operation, self.world.see_journal()
         lab.check_call(operation)
-        answer = lab.effect(operation, lambda: lab.provider.call(operation), at_provider=True)
+        previous = journal.previous if journal else None
+        answer = lab.effect(operation, lambda: lab.provider.call(operation, previous, step.overlap), at_provider=True)
         if answer.secret is not None:
             self._keep_until_kept(answer.secret)
         standing = _AFTER.get(operation) if answer.outcome.ok else None

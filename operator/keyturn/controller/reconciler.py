@@ -181,12 +181,14 @@ class _Pass:
         """Write the status, if it changed, and announce what is new in it."""
         before = RotationStatus.model_validate(self._raw.get("status") or {})
         after = report(self._world, step)
-        self._world = replace(self._world, status=after)
         wire = after.to_wire()
         if wire == (self._raw.get("status") or {}):
+            self._world = replace(self._world, status=after)
             return
         self._r._index.expect_status(self._key, wire)
         self._keep(await rotations.write_status(self._r._kube, self._raw, wire))
+        # Not before it is written: what is told of a refused write must not write the intent by the way (I1).
+        self._world = replace(self._world, status=after)
         self._r._progress_written[self._key] = self._world.now
         if after.phase is not before.phase:
             _log.info("phase %s", after.phase, extra=self._context())

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from keyturn.api.base import format_duration
 from keyturn.api.conditions import ConditionStatus, ConditionType
 from keyturn.api.rotation import CreationPolicy, Phase, RotationRecord, RotationSpec, VerifyMode
-from keyturn.api.semantics import Overlap, Standing, Verdict
+from keyturn.api.semantics import Overlap, Recovery, Standing, Verdict
 from keyturn.rotation.common import (
     capabilities,
     granted_overlap,
@@ -81,7 +81,8 @@ def _begin(world: World, spec: RotationSpec, rotation_id: str, reason: str) -> R
         subject=world.subject,
         started_time=world.now,
         phase_started_time=world.now,
-        start_sent=True,
+        # Where the provider may not tell whether it was called, that it will be is written last, right before the call.
+        start_sent=capabilities(world).recovery is not Recovery.READ_BACK,
         previous_valid_until=previous_ends(world, spec),
     )
 

@@ -11,6 +11,7 @@ What providers differ in is asked of their capabilities; there are no branches o
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -86,7 +87,21 @@ def _within_rotation(world: World, phase: Phase) -> Step:
         return wait_for(world.spec)
     # Where no way leads back, a spec that has become invalid must not stop the way forward.
     spec = default_policy(world) if isinstance(world.spec, Problem) else world.spec
-    return provider_blocks(world) or _PHASES[phase](world, spec)
+    return _pressed(world, spec, provider_blocks(world) or _PHASES[phase](world, spec))
+
+
+def _pressed(world: World, spec: RotationSpec, step: Step) -> Step:
+    """That the old value dies while it may be in use matters more than what is waited for (Timed)."""
+    end, overlap = world.record.previous_valid_until, granted_overlap(spec)
+    if not isinstance(step, Wait) or world.record.phase not in _ON_OLD_VALUE or end is None or not overlap:
+        return step
+    promise = world.see_provider().capabilities
+    if promise is None or promise.overlap is not Overlap.UNTIL_TIME or world.now < end - overlap / 4:
+        return step
+    ended = world.now >= end
+    when = f"since {format_time(end)}" if ended else f"from {format_time(end)} on"
+    message = f"the provider refuses the old value {when}; {step.message}"
+    return replace(step, reason="OverlapEnded" if ended else "OverlapEnding", message=message, stalled=True)
 
 
 def _starting(world: World, spec: RotationSpec) -> Step:
@@ -107,7 +122,7 @@ def _starting(world: World, spec: RotationSpec) -> Step:
         early = capabilities(world).verify_before_distributing
         return Advance(move(world, Phase.VERIFYING if early else Phase.DISTRIBUTING))
     if world.call is not None and world.call.outcome.failure is not None:
-        return _after_failed_call(world)
+        return _after_failed_call(world, spec, journal)
     return _start_or_recover(world, spec, journal)
 
 
@@ -145,25 +160,31 @@ def _answer_lost(world: World, journal: Journal, standing: Standing | None) -> S
     """Only a person can find the new value; what they put into the Secret is taken up when the provider accepts it."""
     secret, ref = world.see_secret(), world.subject.secret_ref
     by_hand = secret.value if secret is not None and secret.value != journal.previous else None
-    if by_hand is not None and world.verification is None:
+    tried = world.verification if by_hand is not None else None
+    if by_hand is not None and tried is None:
         return Verify(by_hand)
-    if by_hand is not None and world.verification is not None and world.verification.verdict is Verdict.ACCEPTED:
+    if by_hand is not None and tried is not None and tried.verdict is Verdict.ACCEPTED:
         return KeepPending(by_hand)
     remedy = f"{capabilities(world).lost_remedy}; then put the new value into Secret {ref.name}, key {ref.key}"
     if standing is Standing.LOST:
         reason, message = SECRET_LOST, "the provider has replaced the value, and its answer with the new one was lost"
     else:
         reason, message = "AnswerLost", "the provider may have replaced the value, and its answer was lost"
+    if tried is not None and tried.verdict is Verdict.REJECTED:
+        message += ", and it refuses the one that the Secret holds now"
     if world.deleting:
         return Finish(Result.FAILED, f"{message}: {remedy}")
     return Wait(reason, f"{message}: {remedy}", stalled=True, blocked=True, after=LOST_POLL)
 
 
-def _after_failed_call(world: World) -> Step:
+def _after_failed_call(world: World, spec: RotationSpec, journal: Journal) -> Step:
     assert world.call is not None
     operation, outcome = world.call.operation, world.call.outcome
     if operation is Operation.START and outcome.effect is Effect.NOT_APPLIED:
         if outcome.failure is Failure.REJECTED:
+            if capabilities(world).needs_current and world.see_inspection().standing is not Standing.UNROTATED:
+                # Refused because the value is dead: an earlier call got through after all, or somebody else's.
+                return _start_or_recover(world, spec, journal)
             return Finish(Result.FAILED, f"the provider refused to start: {outcome.message}")
         if world.record.start_sent:
             return Advance(world.record.model_copy(update={"start_sent": False}))
@@ -198,7 +219,9 @@ def _distributing(world: World, spec: RotationSpec) -> Step:
     secret = world.see_secret()
     value = secret.value if secret else None
     if secret is not None and value == journal.pending:
-        changes = {"distributed_time": secret.written_time or world.now.replace(microsecond=0)}
+        # Who put the value in by hand did so after our last write, which may be that of an earlier rotation.
+        ours = secret.written_time if written_in_this_rotation(world, secret) else None
+        changes = {"distributed_time": ours or world.now.replace(microsecond=0)}
         return Advance(move(world, Phase.ROLLING_OUT, **changes))
     made_room = value is None and not cancellable(world)
     if value != journal.previous and not made_room:
@@ -229,21 +252,7 @@ def _rolling_out(world: World, spec: RotationSpec) -> Step:
         return Enter(move(world, Phase.SOAKING)) if spec.soak else _last_step(world)
     if overdue(world, spec.rollout.timeout):
         return _fail(world, spec, "RolloutTimeout", f"the rollout took too long: {gate.message}")
-    return _running_out(world, spec, gate) or wait_for(gate, after=ROLLOUT_POLL)
-
-
-def _running_out(world: World, spec: RotationSpec, gate: Problem) -> Wait | None:
-    """Whether the old value dies soon, or has died, while pods still run on it (Timed)."""
-    end = world.record.previous_valid_until
-    if end is None or capabilities(world).overlap is not Overlap.UNTIL_TIME:
-        return None
-    if world.now >= end:
-        message = f"the provider refuses the old value since {format_time(end)}; {gate.message}"
-        return Wait("OverlapEnded", message, stalled=True, after=ROLLOUT_POLL)
-    if world.now >= end - granted_overlap(spec) / 4:
-        message = f"the provider refuses the old value from {format_time(end)} on; {gate.message}"
-        return Wait("OverlapEnding", message, stalled=True, after=ROLLOUT_POLL)
-    return None
+    return wait_for(gate, after=ROLLOUT_POLL)
 
 
 def _soaking(world: World, spec: RotationSpec) -> Step:
@@ -365,6 +374,8 @@ def _fail(world: World, spec: RotationSpec, reason: str, message: str) -> Step:
         return Wait(reason, f"{message}; {remedy}", stalled=True, blocked=True, after=ROLLOUT_POLL)
     return go_back(world, message)
 
+
+_ON_OLD_VALUE: Final = frozenset({Phase.VERIFYING, Phase.DISTRIBUTING, Phase.ROLLING_OUT})
 
 _PHASES: Final[dict[Phase, Callable[[World, RotationSpec], Step]]] = {
     Phase.STARTING: _starting,
