@@ -159,6 +159,11 @@ class Stage:
 
     async def _close(self) -> None:
         await self._stack.aclose()
+        # Answers that a fault holds back, for callers that are gone.
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
         await self._loop.shutdown_asyncgens()
 
     async def _open(self) -> PodClients:
