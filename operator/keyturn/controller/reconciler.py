@@ -134,8 +134,7 @@ class _Pass:
 
     async def _loop(self) -> Again | None:
         for _ in range(_MOST_STEPS):
-            # The next process may not be able to find out whether an armed call was made.
-            if self._r.stopping and not self._world.armed:
+            if self._r.stopping:
                 return Again(None)
             self._world = replace(self._world, now=self._r._clock())
             step = decide(self._world)
@@ -181,14 +180,12 @@ class _Pass:
         """Write the status, if it changed, and announce what is new in it."""
         before = RotationStatus.model_validate(self._raw.get("status") or {})
         after = report(self._world, step)
+        self._world = replace(self._world, status=after)
         wire = after.to_wire()
         if wire == (self._raw.get("status") or {}):
-            self._world = replace(self._world, status=after)
             return
         self._r._index.expect_status(self._key, wire)
         self._keep(await rotations.write_status(self._r._kube, self._raw, wire))
-        # Not before it is written: what is told of a refused write must not write the intent by the way (I1).
-        self._world = replace(self._world, status=after)
         self._r._progress_written[self._key] = self._world.now
         if after.phase is not before.phase:
             _log.info("phase %s", after.phase, extra=self._context())
