@@ -285,6 +285,19 @@ async def test_an_answer_that_trickles_for_ever_ends_all_the_same() -> None:
     assert "too long" in outcome.message
 
 
+async def test_an_answer_that_must_not_be_given_up_on_is_waited_for() -> None:
+    async def late(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.8)
+        writer.write(sized(b"{}"))
+
+    async with server(late) as url:
+        client = HttpClient(ProviderSpec.model_validate({"timeouts": {"connect": "100ms", "read": "100ms"}}))
+        request = client.build_request("POST", url)
+        assert isinstance(await client.send(request, changing=True, patience=timedelta(seconds=9)), Answer)
+        assert isinstance(await client.send(client.build_request("POST", url), changing=True), Outcome)
+        await client.aclose()
+
+
 @pytest.mark.parametrize("body", [b"[" * 100_000, b'{"a": ' + b"9" * 5000 + b"}", b"\xff\xfe\x00", b"", b"null"])
 async def test_a_body_that_is_no_json_object_is_told_by_its_status(body: bytes) -> None:
     async with server(says(sized(body))) as url:

@@ -177,6 +177,16 @@ async def test_a_read_back_of_another_shape_is_told_before_anything_has_begun(wo
     assert "_secret" in inspection.outcome.message
 
 
+@pytest.mark.parametrize(
+    ("body", "failure"), [({"error": "no such client"}, Failure.CLIENT_NOT_FOUND), ("not found", Failure.REJECTED)]
+)
+async def test_a_404_speaks_of_a_client_only_in_json(body: Any, failure: Failure) -> None:
+    provider = mocked(lambda _: answer(404, body), readBack=READ_BACK)
+    inspection = await provider.inspect("c", previous=None, pending=None)
+    assert (inspection.standing, inspection.outcome.failure) == (None, failure)
+    assert ("spec.janrain.readBack.baseUrl" in inspection.outcome.message) == (failure is Failure.REJECTED)
+
+
 async def test_the_configuration_api_gets_basic_auth_whatever_the_others_get(world: World) -> None:
     world.provider = provider_of(
         world.subject,
