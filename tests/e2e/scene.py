@@ -269,7 +269,7 @@ class Scene:
 
     # --- waiting -------------------------------------------------------------------------------------------------
 
-    def wait(self, condition: Callable[[], Any], what: str, seconds: float = 30) -> Any:
+    def wait(self, condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
         try:
             return wait_until(condition, what, seconds=seconds)
         except TimeoutError as error:
@@ -277,19 +277,19 @@ class Scene:
             status = json.dumps(self.get(self.rotation_path), indent=1)
             raise AssertionError(f"{error}\n{status}\n{tail}") from None
 
-    def wait_phase(self, *phases: str, seconds: float = 30) -> str:
+    def wait_phase(self, *phases: str, seconds: float = 60) -> str:
         found = self.wait(
             lambda: (phase := self.status().get("phase")) in phases and phase, f"phase {'/'.join(phases)}", seconds
         )
         return str(found)
 
-    def wait_ended(self, phase: str = "Completed", seconds: float = 30) -> None:
+    def wait_ended(self, phase: str = "Completed", seconds: float = 60) -> None:
         """Until the rotation has ended so, and nothing of it is left."""
         self.wait_phase(phase, seconds=seconds)
         self.wait(lambda: not self.rotation()["metadata"].get("finalizers"), "the finalizer is gone", seconds)
         assert self.journals() == []
 
-    def wait_stalled(self, reason: str, seconds: float = 30) -> str:
+    def wait_stalled(self, reason: str, seconds: float = 60) -> str:
         """Until the condition Stalled has this reason; its message."""
 
         def found() -> str | None:
