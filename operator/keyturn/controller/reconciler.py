@@ -78,6 +78,9 @@ class Reconciler:
         except NotFound:
             self._forget(key)
             return None
+        except ClusterError as error:
+            _log.warning("%s", error, extra={"object": "/".join(key)})
+            return _after(error)
         self._index.put_rotation(raw)
         return await _Pass(self, key, raw).run()
 
@@ -134,7 +137,8 @@ class _Pass:
 
     async def _loop(self) -> Again | None:
         for _ in range(_MOST_STEPS):
-            if self._r.stopping:
+            # The next process may not be able to find out whether an armed call was made.
+            if self._r.stopping and not self._world.armed:
                 return Again(None)
             self._world = replace(self._world, now=self._r._clock())
             step = decide(self._world)
@@ -180,12 +184,14 @@ class _Pass:
         """Write the status, if it changed, and announce what is new in it."""
         before = RotationStatus.model_validate(self._raw.get("status") or {})
         after = report(self._world, step)
-        self._world = replace(self._world, status=after)
         wire = after.to_wire()
         if wire == (self._raw.get("status") or {}):
+            self._world = replace(self._world, status=after)
             return
         self._r._index.expect_status(self._key, wire)
         self._keep(await rotations.write_status(self._r._kube, self._raw, wire))
+        # Not before it is written: what is told of a refused write must not write the intent by the way (I1).
+        self._world = replace(self._world, status=after)
         self._r._progress_written[self._key] = self._world.now
         if after.phase is not before.phase:
             _log.info("phase %s", after.phase, extra=self._context())
@@ -215,8 +221,7 @@ class _Pass:
         wait = Wait(error.reason, f"{error}{remedy}", stalled=error.lasting, after=error.retry_after)
         with contextlib.suppress(ClusterError):
             await self._pause(wait)
-        delay = error.retry_after.total_seconds() if error.retry_after else None
-        return Again(delay, LONGEST_DELAY if error.lasting else _LONGEST_OUTAGE_DELAY)
+        return _after(error)
 
     def _keep(self, raw: dict[str, Any]) -> None:
         self._raw = raw
@@ -225,6 +230,12 @@ class _Pass:
     def _context(self) -> dict[str, str]:
         record = self._world.status.rotation or self._world.status.last_rotation
         return {"object": f"{self._key[0]}/{self._key[1]}", "rotation": record.id if record else ""}
+
+
+def _after(error: ClusterError) -> Again:
+    """When to try again what the API server did not do."""
+    delay = error.retry_after.total_seconds() if error.retry_after else None
+    return Again(delay, LONGEST_DELAY if error.lasting else _LONGEST_OUTAGE_DELAY)
 
 
 def _without_progress(status: RotationStatus) -> dict[str, Any]:
