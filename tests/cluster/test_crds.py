@@ -166,8 +166,8 @@ def full_status() -> RotationStatus:
         ],
     )
     drafts = [
-        (ConditionType.READY, ConditionStatus.TRUE, "SecretRotated", "the Secret holds the value"),
         (ConditionType.STALLED, ConditionStatus.TRUE, "ForeignRotation", "somebody else has started a rotation"),
+        (ConditionType.READY, ConditionStatus.TRUE, "SecretRotated", "the Secret holds the value"),
     ]
     return RotationStatus(
         phase=Phase.BLOCKED,
