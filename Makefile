@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCK := build/lock
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 UV_COMPILE := $(LOCK)/bin/uv pip compile pyproject.toml --no-config --quiet --universal --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
@@ -40,7 +41,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 		echo "Python cannot make virtual environments here: install python3-venv (apt-get install python3-venv)" >&2; \
 		exit 1; }
 	@echo "making $(VENV)"
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
@@ -60,7 +61,7 @@ crds: venv ## Write crds/ from the models
 	@$(BIN)/python -m keyturn.api.crd crds/
 
 image: ## Build the container image: make image BUILDER=docker
-	@$(BUILDER) build --tag keyturn:latest .
+	@$(BUILDER) build --tag keyturn:$(VERSION) .
 
 clean: ## Remove the virtual environment, build/ and caches of this checkout
 	@rm -rf build dist $(VENV) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache operator/*.egg-info

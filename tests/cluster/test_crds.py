@@ -124,7 +124,7 @@ def test_bad_specs_are_refused_naming_the_field(http: httpx.Client, enforces_cel
         assert isinstance(validate(sample.kind, answer.json()["spec"]), Invalid)
         return
     assert answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY, answer.text
-    assert sample.place in answer.json()["message"]
+    assert sample.place.partition("[")[0] in answer.json()["message"]  # 1.20 names the list, not the item
 
 
 @pytest.mark.parametrize("kind", BASES)

@@ -49,7 +49,8 @@ def deployment(
 def replicaset(name: str = "web-1", revision: str = "1", created: str = CREATED, owner: str = "web") -> dict[str, Any]:
     annotations = {"deployment.kubernetes.io/revision": revision}
     references = owned("Deployment", owner)
-    return {"metadata": meta(name, creationTimestamp=created, annotations=annotations, ownerReferences=references)}
+    metadata = meta(name, creationTimestamp=created, annotations=annotations, ownerReferences=references)
+    return {"metadata": metadata, "spec": {"template": {"metadata": {}}}}
 
 
 def pod(
