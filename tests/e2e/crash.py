@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from sandbox.simulators.faults import How
@@ -36,6 +37,12 @@ def let_verify(scene: Scene) -> None:
     """Let the provider accept every value that it has issued."""
     scene.account.simulator.switches.propagation_delay = 0
     scene.account.simulator.advance(HOLD)
+
+
+def let_the_second_of_the_write_pass(scene: Scene) -> None:
+    """The API server's times are whole seconds: within the one of the write, nobody can tell what came first."""
+    written = datetime.fromisoformat(scene.status()["rotation"]["distributedTime"])
+    scene.wait(lambda: datetime.now(UTC) > written + timedelta(seconds=1), "the second of the write is over")
 
 
 def restart_operator(scene: Scene, operator: Operator) -> None:

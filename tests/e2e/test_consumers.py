@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 
 from sandbox.traffic.report import fingerprint
-from tests.e2e.crash import assert_completed, begin_and_hold_verifying, let_verify
+from tests.e2e.crash import assert_completed, begin_and_hold_verifying, let_the_second_of_the_write_pass, let_verify
 from tests.e2e.scene import Scene
 
 _NO_CLIENT: Final = {"client.sandbox.keyturn.dev/kind": ""}
@@ -101,6 +101,7 @@ def test_restart_never_waits_for_somebody_else(scene: Scene) -> None:
     scene.wait(lambda: scene.status()["rotation"]["targets"], "the targets are listed")
     assert [target["state"] for target in scene.status()["rotation"]["targets"]] == ["Waiting"]
     assert scene.restarts() == 0
+    let_the_second_of_the_write_pass(scene)
     scene.restart_by_user()
     assert_completed(scene)
     assert scene.stamps() == set()

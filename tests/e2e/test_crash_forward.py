@@ -6,8 +6,6 @@ sees from the outside that the point is reached, kills, removes the obstacle and
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 import pytest
 
 from sandbox.simulators.faults import How
@@ -17,6 +15,7 @@ from tests.e2e.crash import (
     begin_and_hold_verifying,
     calls,
     hold,
+    let_the_second_of_the_write_pass,
     let_verify,
     restart_operator,
 )
@@ -151,9 +150,7 @@ def test_rolling_out_before_the_restart_that_somebody_else_makes(scene: Scene) -
         let_verify(scene)
         scene.wait_phase("RollingOut")
         operator.kill()
-    # The API server's times are whole seconds: within one, nobody can tell which came first.
-    written = datetime.fromisoformat(scene.status()["rotation"]["distributedTime"])
-    scene.wait(lambda: datetime.now(UTC) > written + timedelta(seconds=1), "the second of the write is over")
+    let_the_second_of_the_write_pass(scene)
     scene.restart_by_user()
     scene.wait(lambda: scene.restarts() == 1, "the user's restart")
     restart_operator(scene, operator)
