@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
+from pydantic import SecretStr
 
 from keyturn.api.rotation import (
     CreationPolicy,
@@ -16,6 +17,7 @@ from keyturn.api.rotation import (
     VerifyMode,
     VerifySpec,
 )
+from keyturn.api.semantics import Inspection, Standing
 from keyturn.rotation.steps import Rest, Wait
 from keyturn.rotation.world import Operation
 from tests.unit.fakecluster import SECOND
@@ -187,12 +189,21 @@ def test_refused_calls_are_made_again(case: Case) -> None:
     assert lab.provider.count(Operation.START) == 1
 
 
-def test_a_call_carried_out_after_all_is_lost_and_not_just_failed() -> None:
+def test_a_call_carried_out_after_all_is_lost_and_not_just_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     """I5: the probe finds the old value alive, and the first call is carried out only then; the second is refused."""
     lab = make_resetting(IMMEDIATE)
-    lab.provider.faults += [Fault.VANISHED, Fault.REFUSED]
-    lab.after(SECOND / 5, lab.provider.reset)
+    probe = lab.provider.inspect
+
+    def inspect(pending: SecretStr | None, previous: SecretStr | None = None) -> Inspection:
+        seen = probe(pending, previous)
+        if lab.provider.calls and seen.standing is Standing.UNROTATED:
+            lab.provider.reset()
+        return seen
+
+    monkeypatch.setattr(lab.provider, "inspect", inspect)
+    lab.provider.faults.append(Fault.VANISHED)
     step = lab.run(LIMIT)
+    assert len(lab.provider.calls) == 2
     assert lab.provider.count(Operation.START) == 1
     assert_blocked(lab, step, "SecretLost")
 

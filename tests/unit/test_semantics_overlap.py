@@ -103,10 +103,12 @@ def test_no_warning_where_no_overlap_was_wanted() -> None:
     assert not [reason for reason in reasons(lab) if reason.startswith("OverlapEnd")]
 
 
-def test_the_end_is_counted_from_the_newest_intent() -> None:
+@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.VANISHED])
+def test_the_end_is_counted_from_the_newest_intent(fault: Fault) -> None:
     """I3: a start that had to wait for the provider does not make the old value seem to live for a shorter time."""
     lab = stuck_lab()
-    lab.provider.faults += [Fault.REFUSED] * 100
+    lab.provider.reads_back = True
+    lab.provider.faults += [fault] * 200
     lab.run(3 * 60 * SECOND)
     lab.provider.faults.clear()
     lab.run(30 * SECOND)
