@@ -1,0 +1,146 @@
+"""Provider accounts: built once, built anew when anything about them changes, and closed when nobody can use them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pytest
+
+from keyturn.api.rotation import ProviderRef
+from keyturn.cluster.client import Kube, Resource
+from keyturn.cluster.errors import NotFound
+from keyturn.controller.accounts import Accounts
+from keyturn.controller.index import Index
+from keyturn.providers import registry
+from keyturn.providers.base import Provider
+from tests.controller.test_index import provider
+from tests.controller.virtual import virtually
+
+REF = ProviderRef(name="acme")
+
+
+@dataclass
+class FakeProvider:
+    secret: str
+    closed: bool = False
+    capabilities: None = None
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+class FakeKube:
+    """Holds one Secret with credentials; provider objects are only in the index."""
+
+    def __init__(self) -> None:
+        self.secret: str | None = "first"
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> dict[str, Any]:
+        if resource.plural != "secrets" or self.secret is None:
+            raise NotFound(name)
+        return {"data": {"secret": base64.b64encode(self.secret.encode()).decode()}}
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[FakeProvider]:
+    """Every provider that was built."""
+    made: list[FakeProvider] = []
+
+    def build(spec: object, credentials: dict[str, Any]) -> FakeProvider:
+        made.append(FakeProvider(credentials["secret"].get_secret_value()))
+        return made[-1]
+
+    monkeypatch.setattr(registry, "build", build)
+    return made
+
+
+def setting() -> tuple[FakeKube, Index, Accounts]:
+    kube, index = FakeKube(), Index()
+    index.put_provider(provider())
+    return kube, index, Accounts(cast(Kube, kube), index)
+
+
+def closed(built: list[FakeProvider]) -> list[bool]:
+    return [one.closed for one in built]
+
+
+async def find(accounts: Accounts) -> Provider | None:
+    _, found = await accounts.find("ns", REF)
+    return found
+
+
+def test_it_is_built_once(built: list[FakeProvider]) -> None:
+    async def scenario() -> None:
+        _, _, accounts = setting()
+        assert await find(accounts) is await find(accounts)
+        assert len(built) == 1
+        await accounts.aclose()
+        assert built[0].closed
+
+    virtually(scenario())
+
+
+def test_new_credentials_count_at_once_and_the_old_ones_are_let_go_of_later(built: list[FakeProvider]) -> None:
+    """I10: calls that are under way with the old one come to their end."""
+
+    async def scenario() -> None:
+        kube, _, accounts = setting()
+        await find(accounts)
+        kube.secret = "second"
+        await find(accounts)
+        assert [one.secret for one in built] == ["first", "second"]
+        await asyncio.sleep(600)
+        assert closed(built) == [False, False]
+        await asyncio.sleep(600)
+        assert closed(built) == [True, False]
+        await accounts.aclose()
+        assert closed(built) == [True, True]
+
+    virtually(scenario())
+
+
+def test_a_new_spec_is_a_new_account(built: list[FakeProvider]) -> None:
+    async def scenario() -> None:
+        _, index, accounts = setting()
+        await find(accounts)
+        edited = provider(version=2)
+        edited["metadata"]["generation"] = 2
+        index.put_provider(edited)
+        await find(accounts)
+        assert len(built) == 2
+        await accounts.aclose()
+        assert all(one.closed for one in built)
+
+    virtually(scenario())
+
+
+def test_what_was_deleted_is_closed(built: list[FakeProvider]) -> None:
+    async def scenario() -> None:
+        _, index, accounts = setting()
+        await find(accounts)
+        index.drop_provider(("RotationProvider", "ns", "acme"))
+        view, found = await accounts.find("ns", REF)
+        assert (view.gone, found) == (True, None)
+        await asyncio.sleep(1200)
+        assert built[0].closed
+        await accounts.aclose()
+
+    virtually(scenario())
+
+
+def test_missing_credentials_are_named_and_nothing_is_built(built: list[FakeProvider]) -> None:
+    """I10"""
+
+    async def scenario() -> None:
+        kube, _, accounts = setting()
+        kube.secret = None
+        view, found = await accounts.find("ns", REF)
+        assert found is None
+        assert view.problem is not None
+        assert "Secret credentials" in view.problem.message
+        assert built == []
+
+    virtually(scenario())

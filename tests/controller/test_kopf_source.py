@@ -1,0 +1,105 @@
+"""Kopf behind its interface: whatever ends it, it is started again, until the operator is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import kopf
+import pytest
+
+from keyturn.cluster.client import Kube
+from keyturn.controller import kopf_source
+from keyturn.controller.kopf_source import EndlessBackoff, KopfSource
+
+Life = Callable[..., Awaitable[None]]
+
+
+def source(stop: asyncio.Event) -> KopfSource:
+    return KopfSource(cast(Kube, None), lambda raw, deleted: None, stop, healthy=dict)
+
+
+@pytest.fixture
+def lives(monkeypatch: pytest.MonkeyPatch) -> list[Life]:
+    """What Kopf does in its first life, in its second, and so on."""
+    planned: list[Life] = []
+
+    async def live(**how: Any) -> None:
+        await planned.pop(0)(**how)
+
+    monkeypatch.setattr(kopf, "operator", live)
+    monkeypatch.setattr(kopf_source, "_RESTART_SECONDS", 0.02)
+    return planned
+
+
+async def raise_in_stream(**_: Any) -> None:
+    raise RuntimeError("an ERROR event in the stream")
+
+
+async def end_early(**_: Any) -> None:
+    return None
+
+
+async def cancel_itself(**_: Any) -> None:
+    raise asyncio.CancelledError
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("first", [raise_in_stream, end_early, cancel_itself])
+async def test_it_is_started_again(lives: list[Life], first: Life) -> None:
+    """I9: KOPF.md (c), an error in a stream ends Kopf; it must not end the operator."""
+    stop, again = asyncio.Event(), threading.Event()
+
+    async def second(stop_flag: asyncio.Event, **_: Any) -> None:
+        again.set()
+        await stop_flag.wait()
+
+    lives += [first, second]
+    running = asyncio.create_task(source(stop).run())
+    assert await asyncio.to_thread(again.wait, 5)
+    assert not running.done()
+    stop.set()
+    await asyncio.wait_for(running, 5)
+    assert lives == []
+
+
+async def test_it_is_not_started_again_after_the_end(lives: list[Life]) -> None:
+    async def forever(stop_flag: asyncio.Event, **_: Any) -> None:
+        await stop_flag.wait()
+
+    lives.append(forever)
+    stop = asyncio.Event()
+    running = asyncio.create_task(source(stop).run())
+    await asyncio.sleep(0)
+    stop.set()
+    await asyncio.wait_for(running, 5)
+
+
+async def test_a_kopf_that_does_not_end_does_not_keep_the_operator(
+    lives: list[Life], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kopf_source, "_STOP_SECONDS", 0.05)
+    release = threading.Event()
+
+    async def deaf(**_: Any) -> None:
+        await asyncio.to_thread(release.wait, 5)
+
+    lives.append(deaf)
+    stop = asyncio.Event()
+    running = asyncio.create_task(source(stop).run())
+    await asyncio.sleep(0)
+    stop.set()
+    try:
+        await asyncio.wait_for(running, 5)
+    finally:
+        release.set()
+
+
+def test_the_back_off_has_no_end_and_stays_short() -> None:
+    """I9: KOPF.md (c), Kopf's own list of delays ends after 54 seconds, and the process with it."""
+    delays = [delay for delay, _ in zip(EndlessBackoff(), range(10_000), strict=False)]
+    assert len(delays) == 10_000
+    assert max(delays) <= 10
+    assert sum(delays[:5]) < 20
