@@ -32,6 +32,7 @@ from sandbox.simulators.snaptrade import SnapTradeSimulator
 from sandbox.simulators.stytch import StytchSimulator
 from sandbox.traffic.clients import PodClients
 from sandbox.traffic.probe import JanrainProbe, SnapTradeProbe, StytchProbe, TrafficProbe
+from sandbox.traffic.report import TrafficReport
 
 T = TypeVar("T")
 SimulatorT = TypeVar("SimulatorT", bound=Simulator)
@@ -174,6 +175,14 @@ class Stage:
         self._stack.push_async_callback(pods.aclose)
         await self._stack.enter_async_context(KubeletStandIn(self.control_plane.endpoint, pods, self.behaviour))
         return pods
+
+    def traffic(self) -> TrafficReport:
+        """What the pods have called until now; taken on the loop on which they call."""
+
+        async def taken() -> TrafficReport:
+            return self.pods.meter.report()
+
+        return self.do(taken())
 
     def install(self) -> None:
         """Install the CRDs, and the namespace, ServiceAccount and RBAC that ship."""

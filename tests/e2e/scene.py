@@ -74,6 +74,11 @@ class Scene:
 
     _operators: list[Operator] | None = None
 
+    @property
+    def operators(self) -> list[Operator]:
+        """Those that were started, the newest last."""
+        return self._operators or []
+
     def _leave(self) -> None:
         """Begin to delete the namespace: what is left here must not keep the machine, or the next operator, busy."""
         rotations = self.rotation_path.rpartition("/")[0]
@@ -241,7 +246,7 @@ class Scene:
         return [item for item in listed["items"] if item["involvedObject"]["kind"] == "ClientSecretRotation"]
 
     def traffic(self) -> list[PodTraffic]:
-        return [pod for pod in self.stage.pods.meter.report().pods if pod.namespace == self.namespace]
+        return [pod for pod in self.stage.traffic().pods if pod.namespace == self.namespace]
 
     def running(self) -> list[PodTraffic]:
         """The traffic of the pods whose containers have not ended."""
