@@ -122,6 +122,7 @@ class _Pass:
                 lab.effect("drop journal", self._drop_journal)
                 self._learn(journal=None)
             case Rehearse():
+                self.world.see_secret()  # the controller needs it for that
                 self._learn(rehearsed=True)
             case KeepPending(value):
                 self._keep_until_kept(value)

@@ -172,7 +172,8 @@ def _rehearsed(world: World, spec: RotationSpec) -> Step | None:
 
 
 def rehearse(world: World) -> Rehearse:
-    """Try the writes that lie ahead, with one workload for all."""
+    """Try the writes that lie ahead, with one workload for all; the Secret is written as it was seen."""
+    world.see_secret()
     restartable = [workload for workload in world.see_consumers().workloads if workload.restartable]
     return Rehearse(restartable[0] if restartable else None)
 
