@@ -1,4 +1,4 @@
-"""`python -m sandbox.demo`: rotate a secret on a real control plane, and show it."""
+"""`python -m sandbox.demo`: rotate secrets of three providers on a real control plane, and show it."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ def main(
     report: Annotated[Path, typer.Option(help="Where the counted facts go.")] = ROOT / "build" / "demo-report.json",
     record: Annotated[Path | None, typer.Option(help="Also write what is shown to this SVG file.")] = None,
 ) -> None:
-    """Rotate a client secret on a real control plane while pods use it, and show it live.
+    """Rotate a client secret at each of three providers while pods use it, and show it live.
 
-    Exit code 0: the rotation completed, no call was refused, and the old value is refused now.
+    Exit code 0: all completed, no call was refused outside of the downtime that one of them accepted, and no old value
+    is accepted any more.
     """
     console = Console()
-    recording = Recording("Keyturn rotates a client secret") if record else None
+    recording = Recording("Keyturn rotates three client secrets") if record else None
     report.unlink(missing_ok=True)
     try:
         with _interruptible():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
+
+from sandbox.traffic.report import PodTraffic
 
 
 class _Fact(BaseModel):
@@ -26,8 +28,33 @@ class CallFact(_Fact):
     refused: int
 
 
+class PodWindow(_Fact):
+    """The refused calls of one pod. Times are seconds after the provider's switch; restarted: when the pod ended."""
+
+    pod: str
+    refused: int
+    first: float
+    last: float
+    restarted: float | None
+
+
+class OverlapFact(_Fact):
+    """What was seen across the end of the overlap, for which the provider's clock was moved forward.
+
+    accepted_within: whether the provider still took the old value before that. calls_after: of the pods, since then.
+    """
+
+    hours: float
+    accepted_within: bool
+    calls_after: CallFact
+
+
 class RotationFact(_Fact):
-    """One rotation. `restarts` counts the pod templates that a workload has had after its first one."""
+    """One rotation. `restarts` counts the pod templates that a workload has had after its first one.
+
+    Of Immediate rotations only: window_seconds, from the provider's switch to the last refused call; and window, pod by
+    pod. Of Timed ones only: overlap.
+    """
 
     name: str
     provider: str
@@ -38,6 +65,9 @@ class RotationFact(_Fact):
     calls: CallFact
     old_value_refused: bool
     restarts: dict[str, int]
+    window_seconds: float | None = None
+    window: list[PodWindow] | None = None
+    overlap: OverlapFact | None = None
 
 
 class DemoReport(_Fact):
@@ -49,7 +79,19 @@ class DemoReport(_Fact):
 
     def to_json(self) -> str:
         """The file's text."""
-        return self.model_dump_json(by_alias=True, indent=2) + "\n"
+        return self.model_dump_json(by_alias=True, indent=2, exclude_none=True) + "\n"
+
+
+def window(pods: Iterable[PodTraffic], switched: float) -> list[PodWindow]:
+    """The refused calls of each pod that has any, the pod that was replaced first at the top."""
+    found = []
+    for pod in pods:
+        refused = pod.calls.refused
+        if refused.first is not None and refused.last is not None:
+            ended = None if pod.stopped is None else round(pod.stopped - switched, 3)
+            first, last = round(refused.first - switched, 3), round(refused.last - switched, 3)
+            found.append(PodWindow(pod=pod.pod, refused=refused.count, first=first, last=last, restarted=ended))
+    return sorted(found, key=lambda one: one.last)
 
 
 def faults(rotation: RotationFact, failed: int = 0, problems: Sequence[str] = ()) -> list[str]:
@@ -62,10 +104,27 @@ def faults(rotation: RotationFact, failed: int = 0, problems: Sequence[str] = ()
         found.append(f"{failed} calls failed without an answer to whether the secret is accepted")
     if rotation.result != "Completed":
         found.append(f"it ended {rotation.result}, not Completed")
-    if rotation.calls.refused:
+    if rotation.window is not None:
+        found += [fault for pod in rotation.window for fault in _outside(pod)]
+    elif rotation.calls.refused:
         found.append(f"{rotation.calls.refused} calls were refused")
     if not rotation.calls.accepted:
         found.append("no call was accepted, so nothing was proved")
+    if rotation.overlap is not None and not rotation.overlap.accepted_within:
+        found.append("the provider refused the old value before the end of the overlap")
+    if rotation.overlap is not None and not rotation.overlap.calls_after.accepted:
+        found.append("no call was accepted after the end of the overlap")
     if not rotation.old_value_refused:
         found.append("the provider still accepts the old value")
     return found
+
+
+def _outside(pod: PodWindow) -> list[str]:
+    """What is wrong with a pod's refused calls, which must lie between the provider's switch and its restart."""
+    if pod.first < 0:
+        return [f"pod {pod.pod}: a call was refused {-pod.first:.2f} s before the provider's switch"]
+    if pod.restarted is None:
+        return [f"pod {pod.pod}: {pod.refused} calls were refused, and it was not restarted"]
+    if pod.last > pod.restarted:
+        return [f"pod {pod.pod}: a call was refused {pod.last - pod.restarted:.2f} s after its restart"]
+    return []

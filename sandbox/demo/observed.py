@@ -10,17 +10,9 @@ from typing import Any, Final
 from keyturn.api.rotation import Phase
 from sandbox.kubelet.api import API
 from sandbox.traffic.clients import Meter
+from sandbox.traffic.report import PodTraffic
 
 ENDS: Final = frozenset({Phase.COMPLETED, Phase.CANCELLED, Phase.FAILED})
-FORWARD: Final = (
-    Phase.STARTING,
-    Phase.VERIFYING,
-    Phase.DISTRIBUTING,
-    Phase.ROLLING_OUT,
-    Phase.SOAKING,
-    Phase.FINALIZING,
-    Phase.COMPLETED,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +93,13 @@ class Observed:
             if passage.phase not in ENDS
         ]
 
+    def pods(self) -> list[PodTraffic]:
+        """What each pod in the namespace has called until now."""
+        return [pod for pod in self.meter.pods if pod.namespace == self.namespace]
+
     def calls(self) -> Tally:
         """All calls of the pods in the namespace until now."""
-        pods = [pod for pod in self.meter.pods if pod.namespace == self.namespace]
+        pods = self.pods()
         return Tally(
             sum(pod.calls.accepted.count for pod in pods),
             sum(pod.calls.refused.count for pod in pods),

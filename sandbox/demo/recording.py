@@ -16,8 +16,8 @@ from rich.console import Console, RenderableType
 from rich.segment import Segment, Segments
 from rich.terminal_theme import TerminalTheme
 
-COLUMNS: Final = 96
-ROWS: Final = 34
+COLUMNS: Final = 120
+ROWS: Final = 38
 _INTERVAL: Final = 0.5
 _LAST_STAYS: Final = 8.0
 # Rich fills these in; they are taken apart again below.

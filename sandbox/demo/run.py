@@ -9,17 +9,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 import httpx
 
 import keyturn
 from keyturn.api.rotation import Phase
+from keyturn.api.semantics import Overlap
 from sandbox.assets import provide
 from sandbox.controlplane import ControlPlane
 from sandbox.demo.acts import Act, Client
-from sandbox.demo.facts import CallFact, DemoReport, PhaseFact, RotationFact, faults
-from sandbox.demo.observed import Observed
+from sandbox.demo.facts import CallFact, DemoReport, OverlapFact, PhaseFact, RotationFact, faults, window
+from sandbox.demo.observed import Observed, Tally
 from sandbox.demo.shows import Show
 from sandbox.kubelet import Behaviour
 from sandbox.kubelet.api import API
@@ -27,11 +29,12 @@ from sandbox.stage import NAMESPACE, SERVICE_ACCOUNT, Operator, Stage, wait_unti
 
 # Slow enough to be seen.
 _PODS: Final = Behaviour(start_after=0.5, ready_after=0.8, terminate_after=0.5)
-_CALLS_PER_SECOND: Final = 8.0
+_CALLS_PER_SECOND: Final = 6.0
 _PATIENCE: Final = 60.0
 _BEFORE: Final = 2.0
 _AFTERWARDS: Final = 2.0
 _FRAME: Final = 0.15
+_PAST_THE_END: Final = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,18 @@ class _Part:
     yaml: str
     workloads: list[dict[str, Any]]
 
+    @property
+    def name(self) -> str:
+        return f"{self.act.namespace}/{self.observed.name}"
+
+
+@dataclass(frozen=True)
+class _OverlapEnd:
+    """Whether the provider took the old value right before the end of its overlap, and the calls made until then."""
+
+    accepted_within: bool
+    before: Tally
+
 
 def play(acts: Sequence[Act], show: Show) -> Played:
     """Play all acts at the same time and return what was counted. Everything is cleared away, also on errors.
@@ -79,8 +94,8 @@ def play(acts: Sequence[Act], show: Show) -> Played:
         with show.step("waiting until all pods call the provider with their secret, over and over"):
             for part in parts:
                 _wait_for_traffic(part)
-        _rotate(stage, parts, show)
-        facts = [_count(stage, part) for part in parts]
+        overlaps = _rotate(stage, parts, show)
+        facts = [_count(stage, part, overlaps.get(part.name)) for part in parts]
         show.result(facts)
         found = _faults(parts, facts)
         for fault in found:
@@ -141,10 +156,9 @@ def _wait_for_traffic(part: _Part) -> None:
     wait_until(calling, "all pods call the provider")
 
 
-def _rotate(stage: Stage, parts: Sequence[_Part], show: Show) -> None:
-    """Apply the rotations, and watch them until they have ended and a while longer."""
-    for part in parts:
-        show.manifest(part.yaml)
+def _rotate(stage: Stage, parts: Sequence[_Part], show: Show) -> dict[str, _OverlapEnd]:
+    """Apply the rotations, and watch them until they have ended and a while longer, across the end of overlaps too."""
+    show.manifests([part.yaml for part in parts])
     with show.watching([(part.act, part.observed) for part in parts]) as tick:
         clock = _Clock([part.observed for part in parts], tick)
         clock.run(_BEFORE)
@@ -153,11 +167,26 @@ def _rotate(stage: Stage, parts: Sequence[_Part], show: Show) -> None:
             stage.apply([part.rotation])
         clock.run(_PATIENCE, until=lambda: all(part.observed.over for part in parts))
         clock.run(_AFTERWARDS)
+        overlaps = {part.name: _end_overlap(stage, part, show) for part in parts if part.act.overlap is not None}
+        clock.run(_AFTERWARDS)
+    return overlaps
+
+
+def _end_overlap(stage: Stage, part: _Part, show: Show) -> _OverlapEnd:
+    """Use the old value once more, then move the provider's clock to where its overlap is over."""
+    assert part.act.overlap is not None
+    accepted = stage.do(_verdict(part.client)) is True
+    before = part.observed.calls()
+    part.client.simulator.advance((part.act.overlap + _PAST_THE_END).total_seconds())
+    hours = part.act.overlap.total_seconds() / 3600
+    said = f"still accepted, for {hours:g} h" if accepted else f"not accepted, although its {hours:g} h have just begun"
+    show.say(f"{part.name}: the old value is {said}; the provider's clock is moved past them now")
+    return _OverlapEnd(accepted, before)
 
 
 def _faults(parts: Sequence[_Part], facts: Sequence[RotationFact]) -> list[str]:
     return [
-        f"{fact.name}: {fault}"
+        f"{part.name}: {fault}"
         for part, fact in zip(parts, facts, strict=True)
         for fault in faults(fact, part.observed.calls().failed, part.observed.problems())
     ]
@@ -184,10 +213,12 @@ class _Clock:
             time.sleep(_FRAME)
 
 
-def _count(stage: Stage, part: _Part) -> RotationFact:
+def _count(stage: Stage, part: _Part, end: _OverlapEnd | None) -> RotationFact:
     """The facts, asked of those who know them."""
     observed, client = part.observed, part.client
-    seconds, calls = observed.seconds, observed.calls()
+    seconds, calls, switched = observed.seconds, observed.calls(), client.switched()
+    immediate = part.act.capabilities.overlap is Overlap.NONE
+    refusals = window(observed.pods(), switched) if immediate and switched is not None else None
     return RotationFact(
         name=observed.name,
         provider=part.act.provider,
@@ -196,15 +227,25 @@ def _count(stage: Stage, part: _Part) -> RotationFact:
         seconds=round(seconds, 3),
         phases=[PhaseFact(phase=phase, seconds=round(spent, 3)) for phase, spent in observed.durations()],
         calls=CallFact(accepted=calls.accepted, refused=calls.refused),
-        old_value_refused=stage.do(_refused(client)),
+        old_value_refused=stage.do(_verdict(client)) is False,
         restarts={f"Deployment/{name}": count for name, count in _restarts(stage, part).items()},
+        window_seconds=None if refusals is None else max((pod.last for pod in refusals), default=0.0),
+        window=refusals,
+        overlap=_overlap(part, end, calls) if end is not None else None,
     )
 
 
-async def _refused(client: Client) -> bool:
-    """Whether the provider refuses a call with the value that was current before; an unclear answer is none."""
+def _overlap(part: _Part, end: _OverlapEnd, calls: Tally) -> OverlapFact:
+    assert part.act.overlap is not None
+    after = CallFact(accepted=calls.accepted - end.before.accepted, refused=calls.refused - end.before.refused)
+    hours = part.act.overlap.total_seconds() / 3600
+    return OverlapFact(hours=hours, accepted_within=end.accepted_within, calls_after=after)
+
+
+async def _verdict(client: Client) -> bool | None:
+    """Whether the provider accepts a call with the value that was current before; None when its answer is unclear."""
     async with client.probe() as probe:
-        return await probe.call(client.client_id, client.first_value) is False
+        return await probe.call(client.client_id, client.first_value)
 
 
 def _restarts(stage: Stage, part: _Part) -> dict[str, int]:

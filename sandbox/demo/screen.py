@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from rich import box
@@ -13,62 +13,87 @@ from rich.table import Table
 from rich.text import Text
 
 from keyturn.api.rotation import Phase
-from sandbox.demo.acts import Act
-from sandbox.demo.facts import RotationFact, faults
-from sandbox.demo.observed import FORWARD, Observed
+from sandbox.demo.acts import ACTS, Act
+from sandbox.demo.facts import PodWindow, RotationFact, faults
+from sandbox.demo.observed import Observed
 
-# Narrower than this, explanations are left out.
-ROOMY: Final = 84
-EVENTS_SHOWN: Final = 5
+# Beside each other a rotation needs so many columns and the whole so many rows; else they are shown as strips.
+COLUMN: Final = 38
+TALL: Final = 24
+EVENTS_SHOWN: Final = 4
+_PHASES_AT_MOST: Final = max(len(act.phases) for act in ACTS)
 _BARS: Final = "▁▂▃▄▅▆▇█"
-_ABOUT: Final = {
-    Phase.STARTING: "the provider issues a second secret; the first stays valid",
-    Phase.VERIFYING: "the new secret is tried at the provider",
-    Phase.DISTRIBUTING: "the new secret is written where the pods read it",
-    Phase.ROLLING_OUT: "the pods are replaced, a few at a time",
-    Phase.SOAKING: "everything runs on the new secret; the old one is kept a while",
-    Phase.FINALIZING: "the provider drops the old secret, last of all",
-    Phase.COMPLETED: "only the new secret is accepted",
-}
 _STATES: Final = {"Ready": "green", "Rolling": "yellow", "Pending": "dim", "Waiting": "yellow"}
 
+Playing = Sequence[tuple[Act, Observed]]
 
-def panel(act: Act, observed: Observed, width: int) -> Panel:
-    """The live picture of one rotation."""
-    roomy = width >= ROOMY
-    parts: list[RenderableType] = [_phases(observed, roomy), "", _targets(observed, roomy), "", _calls(observed, width)]
+
+def stage(playing: Playing, width: int, height: int) -> RenderableType:
+    """The live picture: columns side by side where there is room for them, strips one below the other elsewhere."""
+    each = width // len(playing)
+    if each < COLUMN or height < TALL:
+        return Group(*(strip(act, observed, width) for act, observed in playing))
+    return beside([column(act, observed, each) for act, observed in playing])
+
+
+def beside(parts: Sequence[RenderableType]) -> Table:
+    """Parts of the same width, side by side."""
+    table = Table.grid(expand=True)
+    for _ in parts:
+        table.add_column(ratio=1)
+    table.add_row(*parts)
+    return table
+
+
+def column(act: Act, observed: Observed, width: int) -> Panel:
+    """All of one rotation."""
+    calls, events = _calls(observed, width), _events(observed)
+    return _framed(
+        act,
+        observed,
+        Group(Text(act.promise, "italic"), "", _phases(act, observed), "", _targets(observed), "", calls, "", events),
+    )
+
+
+def strip(act: Act, observed: Observed, width: int) -> Panel:
+    """The same in few rows."""
+    newest = Text(act.promise, "italic", no_wrap=True, overflow="ellipsis")
     if observed.events:
-        parts += ["", _events(observed)]
+        event = observed.events[-1]
+        newest = Text(event.reason, "red" if event.warning else "cyan", no_wrap=True, overflow="ellipsis")
+        newest.append(f" {event.message}", "dim")
+    return _framed(act, observed, Group(_targets(observed), _calls(observed, width), newest))
+
+
+def _framed(act: Act, observed: Observed, inside: RenderableType) -> Panel:
     seconds = f"{observed.seconds:.1f} s" if observed.applied is not None else ""
     return Panel(
-        Group(*parts),
-        title=f"[bold]{act.namespace}/{observed.name}[/] · {act.provider} · {act.semantics}",
+        inside,
+        title=f"[bold]{act.namespace}/{observed.name}[/] · {act.semantics}",
         title_align="left",
-        subtitle=f"{_colored(observed.phase)} {seconds}",
+        subtitle=f"{_colored(act, observed.phase)} {seconds}",
         subtitle_align="right",
         border_style="cyan",
         box=box.ROUNDED,
     )
 
 
-def _colored(phase: Phase) -> str:
-    color = {Phase.COMPLETED: "green", Phase.IDLE: "dim"}.get(phase, "yellow" if phase in FORWARD else "red")
+def _colored(act: Act, phase: Phase) -> str:
+    color = {Phase.COMPLETED: "green", Phase.IDLE: "dim"}.get(phase, "yellow" if phase in act.phases else "red")
     return f"[{color}]{phase}[/]"
 
 
-def _phases(observed: Observed, roomy: bool) -> Table:
+def _phases(act: Act, observed: Observed) -> Table:
     """All phases of a rotation that goes well, and those seen of one that does not."""
     table = Table.grid(padding=(0, 1))
     table.add_column(width=1)
     table.add_column(width=12, no_wrap=True)
     table.add_column(width=8, justify="right", no_wrap=True)
-    if roomy:
-        table.add_column(no_wrap=True, overflow="ellipsis", style="dim")
-    seen = dict(observed.durations())
-    reached = max((FORWARD.index(phase) for phase in [*seen, observed.phase] if phase in FORWARD), default=-1)
-    unforeseen = [phase for phase in [*seen, observed.phase] if phase not in FORWARD and phase is not Phase.IDLE]
-    for phase in [*FORWARD, *dict.fromkeys(unforeseen)]:
-        passed = phase in FORWARD and FORWARD.index(phase) < reached
+    forward, seen = act.phases, dict(observed.durations())
+    reached = max((forward.index(phase) for phase in [*seen, observed.phase] if phase in forward), default=-1)
+    unforeseen = [phase for phase in [*seen, observed.phase] if phase not in forward and phase is not Phase.IDLE]
+    for phase in [*forward, *dict.fromkeys(unforeseen)]:
+        passed = phase in forward and forward.index(phase) < reached
         if phase is observed.phase and phase is not Phase.COMPLETED:
             mark, style = "●", "bold yellow"
         elif passed or phase is observed.phase:
@@ -76,52 +101,43 @@ def _phases(observed: Observed, roomy: bool) -> Table:
         else:
             mark, style = "·", "dim"
         took = f"{seen[phase]:.1f} s" if phase in seen else "at once" if passed else ""
-        row = [Text(mark, style), Text(phase, style), Text(took, "" if phase in seen else "dim")]
-        table.add_row(*row, *([Text(_ABOUT.get(phase, ""))] if roomy else []))
+        table.add_row(Text(mark, style), Text(phase, style), Text(took, "" if phase in seen else "dim"))
+    for _ in range(_PHASES_AT_MOST - table.row_count):
+        table.add_row()
     return table
 
 
-def _targets(observed: Observed, roomy: bool) -> RenderableType:
+def _targets(observed: Observed) -> RenderableType:
     """The workloads, and how many of their pods run on the new value."""
     if not observed.targets:
-        return Text("no workload is being restarted yet", "dim")
+        return Text("nothing is being restarted yet", "dim")
     table = Table.grid(padding=(0, 1))
-    table.add_column(no_wrap=True)
-    table.add_column(width=20 if roomy else 10)
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    table.add_column(width=8)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, overflow="ellipsis")
     for target in observed.targets:
         updated, desired = target.get("updated", 0), target.get("desired", 0)
         bar = ProgressBar(total=max(desired, 1), completed=updated, complete_style="green", finished_style="green")
-        words = Text(target["state"], _STATES.get(target["state"], ""))
-        if roomy and target.get("message"):
-            words.append(f": {target['message']}", "dim")
-        table.add_row(f"{target['kind']}/{target['name']}", bar, f"{updated}/{desired}", words)
+        state = Text(target["state"], _STATES.get(target["state"], ""))
+        table.add_row(f"{target['kind']}/{target['name']}", bar, f"{updated}/{desired}", state)
     return table
 
 
 def _calls(observed: Observed, width: int) -> Table:
     """Accepted and refused calls of the pods, second by second."""
     table = Table.grid(padding=(0, 1))
-    shown = max(10, min(40, width - 50))
+    shown = max(6, min(40, width - 26))
     table.add_column(no_wrap=True)
     table.add_column(width=shown, no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
     total = observed.calls()
-    newest = observed.per_second[-1] if observed.per_second else (0, 0)
     highest = max((max(second) for second in observed.per_second), default=0)
-    for column, (name, count, color) in enumerate(
-        (("calls accepted", total.accepted, "green"), ("calls refused", total.refused, "red"))
-    ):
-        history = [second[column] for second in observed.per_second][-shown:]
+    counts = (("accepted", total.accepted, "green"), ("refused", total.refused, "red"))
+    for place, (name, count, color) in enumerate(counts):
+        history = [second[place] for second in observed.per_second][-shown:]
         style = color if count else "dim"
-        table.add_row(
-            name,
-            Text(_sparkline(history, highest), style),
-            Text(f"{newest[column]}/s", style),
-            Text(f"{count} in all", "bold " + ("green" if column == 0 or not count else "red")),
-        )
+        table.add_row(name, Text(_sparkline(history, highest), style), Text(f"{count} calls", f"bold {style}"))
     return table
 
 
@@ -130,13 +146,14 @@ def _sparkline(values: Sequence[int], highest: int) -> str:
 
 
 def _events(observed: Observed) -> Table:
-    shown = observed.events[-EVENTS_SHOWN:]
-    table = Table.grid(padding=(0, 1), expand=True)
+    """The newest Events, in as many rows as there is room for."""
+    table = Table.grid(padding=(0, 1))
     table.add_column(width=8, style="dim")
-    table.add_column(width=max(len(event.reason) for event in shown), no_wrap=True)
-    table.add_column(no_wrap=True, overflow="ellipsis", style="dim", ratio=1)
-    for event in shown:
-        table.add_row(event.time, Text(event.reason, "red" if event.warning else "cyan"), event.message)
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    for event in observed.events[-EVENTS_SHOWN:]:
+        table.add_row(event.time, Text(event.reason, "red" if event.warning else "cyan"))
+    for _ in range(EVENTS_SHOWN - table.row_count):
+        table.add_row()
     return table
 
 
@@ -145,33 +162,64 @@ def outcome(rotations: Sequence[RotationFact]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title="What was counted", title_style="bold", title_justify="left")
     table.add_column("")
     for rotation in rotations:
-        table.add_column(f"{rotation.name}\n{rotation.provider} · {rotation.semantics}", justify="right")
-    phases = list(dict.fromkeys(phase.phase for rotation in rotations for phase in rotation.phases))
-    for name in phases:
-        spent = [sum(one.seconds for one in rotation.phases if one.phase == name) for rotation in rotations]
-        table.add_row(name, *(f"{seconds:.2f} s" if seconds else "-" for seconds in spent))
+        table.add_column(f"{rotation.name}\n{rotation.provider}\n{rotation.semantics}", justify="right")
+    for phase in Phase:
+        spent = [sum(one.seconds for one in rotation.phases if one.phase == phase) for rotation in rotations]
+        if any(spent):
+            table.add_row(phase, *(f"{seconds:.2f} s" if seconds else "-" for seconds in spent))
     table.add_section()
-    good = [not faults(rotation) for rotation in rotations]
-    table.add_row(
-        "result",
-        *(
-            Text(f"{rotation.result} in {rotation.seconds:.2f} s", "bold green" if fine else "bold red")
-            for rotation, fine in zip(rotations, good, strict=True)
-        ),
-    )
-    table.add_row("calls accepted", *(str(rotation.calls.accepted) for rotation in rotations))
-    table.add_row(
-        "calls refused",
-        *(Text(str(one.calls.refused), "bold red" if one.calls.refused else "bold green") for one in rotations),
-    )
-    table.add_row(
-        "restarts", *("\n".join(f"{name}: {count}" for name, count in one.restarts.items()) for one in rotations)
-    )
-    table.add_row(
-        "old value refused afterwards",
-        *(
-            Text("yes", "bold green") if rotation.old_value_refused else Text("no", "bold red")
-            for rotation in rotations
-        ),
-    )
+    for name, tell in _ROWS.items():
+        table.add_row(name, *(tell(rotation) for rotation in rotations))
     return table
+
+
+def windows(rotations: Sequence[RotationFact]) -> Iterator[str]:
+    """In words, pod by pod, which calls were refused by a provider that drops the old value at once."""
+    for rotation in rotations:
+        if rotation.window is not None and rotation.window_seconds is not None:
+            yield f"{rotation.provider}/{rotation.name}: in seconds after the provider's switch, pod by pod"
+            yield from (f"  {_told(pod)}" for pod in rotation.window)
+
+
+def _told(pod: PodWindow) -> str:
+    ended = "still runs" if pod.restarted is None else f"restarted at {pod.restarted:.2f}"
+    return f"{pod.pod}: {pod.refused} calls refused, first at {pod.first:.2f}, last at {pod.last:.2f}; {ended}"
+
+
+def _result(rotation: RotationFact) -> Text:
+    return Text(rotation.result, "bold red" if faults(rotation) else "bold green")
+
+
+def _refused(rotation: RotationFact) -> Text:
+    """Red only where none was to be refused."""
+    expected = "bold yellow" if rotation.window is not None else "bold red"
+    return Text(str(rotation.calls.refused), expected if rotation.calls.refused else "bold green")
+
+
+def _refused_during(rotation: RotationFact) -> str:
+    return "-" if rotation.window_seconds is None else f"{rotation.window_seconds:.2f} s"
+
+
+def _overlap(rotation: RotationFact) -> str:
+    if rotation.overlap is None:
+        return "-"
+    after = rotation.overlap.calls_after
+    return f"{after.accepted}, {after.refused} refused"
+
+
+def _old_value(rotation: RotationFact) -> Text:
+    if not rotation.old_value_refused:
+        return Text("no", "bold red")
+    return Text("yes" if rotation.overlap is None else f"yes, after {rotation.overlap.hours:g} h", "bold green")
+
+
+_ROWS: Final[dict[str, Callable[[RotationFact], RenderableType]]] = {
+    "result": _result,
+    "in": lambda rotation: f"{rotation.seconds:.2f} s",
+    "calls accepted": lambda rotation: str(rotation.calls.accepted),
+    "calls refused": _refused,
+    "refused for": _refused_during,
+    "after the overlap": _overlap,
+    "restarts": lambda rotation: "\n".join(f"{name}: {count}" for name, count in rotation.restarts.items()),
+    "old value refused now": _old_value,
+}

@@ -11,16 +11,12 @@ from typing import Protocol
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.syntax import Syntax
-from rich.table import Table
 from rich.text import Text
 
-from sandbox.demo.acts import Act
 from sandbox.demo.facts import RotationFact
 from sandbox.demo.observed import Observed, Told
-from sandbox.demo.recording import COLUMNS, Recording
-from sandbox.demo.screen import outcome, panel
-
-Playing = Sequence[tuple[Act, Observed]]
+from sandbox.demo.recording import COLUMNS, ROWS, Recording
+from sandbox.demo.screen import COLUMN, Playing, beside, outcome, stage, windows
 
 
 class Show(Protocol):
@@ -30,7 +26,7 @@ class Show(Protocol):
         """Something that takes a while; said with its time when it is done."""
         ...
 
-    def manifest(self, text: str) -> None:
+    def manifests(self, texts: Sequence[str]) -> None:
         """YAML that is about to be applied."""
         ...
 
@@ -68,26 +64,29 @@ class LiveShow:
             yield
         self._print(Text.assemble(("✔ ", "green"), text, (f"  {time.monotonic() - started:.1f} s", "dim")))
 
-    def manifest(self, text: str) -> None:
-        self._print("")
-        self._print(Syntax(text, "yaml", theme="ansi_dark", background_color="default", word_wrap=True))
-        self._print("")
+    def manifests(self, texts: Sequence[str]) -> None:
+        shown = [Syntax(text, "yaml", theme="ansi_dark", background_color="default", word_wrap=True) for text in texts]
+        wide = self._console.width // len(shown) >= COLUMN
+        for piece in ["", beside(shown) if wide else Group(*shown), ""]:
+            self._print(piece)
 
     @contextmanager
     def watching(self, playing: Playing) -> Iterator[Callable[[], None]]:
         with Live(console=self._console, auto_refresh=False) as live:
             # The recording begins here: nobody wants to watch a control plane start twice.
             def tick(*, always: bool = False) -> None:
-                live.update(_stage(playing, self._console.width), refresh=True)
+                live.update(stage(playing, self._console.width, self._console.height), refresh=True)
                 if self._recording:
-                    self._recording.take(Group(*self._printed, _stage(playing, COLUMNS)), always=always)
+                    self._recording.take(Group(*self._printed, stage(playing, COLUMNS, ROWS)), always=always)
 
             yield tick
             tick(always=True)
-        self._printed.append(_stage(playing, COLUMNS))
+        self._printed.append(stage(playing, COLUMNS, ROWS))
 
     def result(self, rotations: Sequence[RotationFact]) -> None:
         self._print(outcome(rotations))
+        for line in windows(rotations):
+            self.say(line)
         if self._recording:
             self._recording.take(Group(*self._printed), always=True)
 
@@ -97,18 +96,6 @@ class LiveShow:
     def _print(self, what: RenderableType) -> None:
         self._console.print(what)
         self._printed.append(what)
-
-
-def _stage(playing: Playing, width: int) -> RenderableType:
-    """Side by side where there is room for it."""
-    each = width // len(playing)
-    if len(playing) == 1 or each < 50:
-        return Group(*(panel(act, observed, width) for act, observed in playing))
-    table = Table.grid(expand=True)
-    for _ in playing:
-        table.add_column(ratio=1)
-    table.add_row(*(panel(act, observed, each) for act, observed in playing))
-    return table
 
 
 class PlainShow:
@@ -123,8 +110,9 @@ class PlainShow:
         yield
         self.say(f"{text}: {time.monotonic() - started:.1f} s")
 
-    def manifest(self, text: str) -> None:
-        self.say("\n" + text + "\n")
+    def manifests(self, texts: Sequence[str]) -> None:
+        for text in texts:
+            self.say("\n" + text + "\n")
 
     @contextmanager
     def watching(self, playing: Playing) -> Iterator[Callable[[], None]]:
@@ -139,6 +127,8 @@ class PlainShow:
 
     def result(self, rotations: Sequence[RotationFact]) -> None:
         self._console.print(outcome(rotations))
+        for line in windows(rotations):
+            self.say(line)
 
     def say(self, text: str, style: str = "") -> None:
         self._console.print(Text(text), soft_wrap=True)
@@ -174,5 +164,6 @@ class _Teller:
             self._line(f"calls in the last second: {accepted} accepted, {refused} refused")
 
     def _line(self, text: str, seconds: float | None = None) -> None:
-        at = self._observed.seconds if seconds is None else seconds
+        began = self._observed.applied or time.monotonic()
+        at = time.monotonic() - began if seconds is None else seconds
         self._say(f"{self._observed.namespace}/{self._observed.name} {at:5.1f} s  {text}")
