@@ -50,7 +50,11 @@ def format_duration(value: timedelta) -> str:
 
 def format_time(value: datetime) -> str:
     """Write a time as metav1.Time does: RFC 3339 in UTC, to the second."""
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _utc(value, "seconds")
+
+
+def _utc(value: datetime, precision: str) -> str:
+    return value.astimezone(UTC).isoformat(timespec=precision).replace("+00:00", "Z")
 
 
 Duration = Annotated[
@@ -63,7 +67,7 @@ Duration = Annotated[
 # Times that order events within one rotation keep their microseconds (metav1.MicroTime); both forms are read.
 MicroTime = Annotated[
     datetime,
-    PlainSerializer(lambda value: value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"), return_type=str),
+    PlainSerializer(lambda value: _utc(value, "microseconds"), return_type=str),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 Time = Annotated[

@@ -27,7 +27,7 @@ from keyturn.controller.workers import Workers
 
 _log = logging.getLogger(__name__)
 
-_WAKE_SECONDS: Final = 0.05
+_WAKE_SECONDS: Final = 0.02
 """Changes within this time lead to one look at a namespace."""
 _PROVIDER_WORKERS: Final = 4
 

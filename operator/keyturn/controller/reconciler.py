@@ -5,6 +5,7 @@ The rules are in `keyturn.rotation`; the acts are in `keyturn.controller.acts`. 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import secrets
@@ -28,7 +29,7 @@ from keyturn.controller.queue import LONGEST_DELAY
 from keyturn.controller.spool import Spool
 from keyturn.controller.workers import Again
 from keyturn.rotation.lifecycle import decide
-from keyturn.rotation.report import Reportable, announcements, report
+from keyturn.rotation.report import Announcement, Reportable, announcements, report
 from keyturn.rotation.steps import Advance, Enter, Finish, Rest, SetFinalizer, Step, Wait, after_recording
 from keyturn.rotation.world import UNOBSERVED, Problem, World
 
@@ -117,6 +118,7 @@ class _Pass:
         self._raw = raw
         self._world = reconciler._world(key, raw)
         owner = Owner(namespace=key[0], name=key[1], uid=raw["metadata"]["uid"])
+        self._events: list[asyncio.Task[None]] = []
         self._acts = Acts(reconciler._kube, reconciler._accounts, reconciler._observers, owner, reconciler._spool)
 
     async def run(self) -> Again | None:
@@ -131,6 +133,7 @@ class _Pass:
         except ClusterError as error:
             return await self._trouble(error)
         finally:
+            await asyncio.gather(*self._events)
             # Woken only by what the decision looked at: pods that come and go do not hurry a provider that is down.
             watching = self._world.status.rotation is not None and self._world.consumers is not UNOBSERVED
             (self._r._observers.follow if watching else self._r._observers.unfollow)(self._key)
@@ -199,18 +202,23 @@ class _Pass:
         for said in announcements(before, after, step):
             level = logging.WARNING if said.warning else logging.INFO
             _log.log(level, "%s: %s", said.reason, said.message, extra=self._context())
-            try:
-                await events.write_event(
-                    self._r._kube,
-                    self._raw,
-                    f"{occasion.id if occasion else ''}/{after.phase}",
-                    said.reason,
-                    said.message,
-                    warning=said.warning,
-                    now=self._world.now,
-                )
-            except ClusterError as error:
-                _log.warning("the Event was not written: %s", error, extra=self._context())
+            # Beside what follows: no rotation waits for an Event. All are written when the pass ends.
+            event = self._event(said, f"{occasion.id if occasion else ''}/{after.phase}")
+            self._events.append(asyncio.create_task(event))
+
+    async def _event(self, said: Announcement, occasion: str) -> None:
+        try:
+            await events.write_event(
+                self._r._kube,
+                self._raw,
+                occasion,
+                said.reason,
+                said.message,
+                warning=said.warning,
+                now=self._world.now,
+            )
+        except ClusterError as error:
+            _log.warning("the Event was not written: %s", error, extra=self._context())
 
     async def _trouble(self, error: ClusterError) -> Again:
         """Say in the status what the API server refuses; when it cannot be said there, the log has to do."""
