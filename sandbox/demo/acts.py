@@ -102,13 +102,17 @@ def _client(
     credential: dict[str, dict[str, str]],
     probe: Callable[[], AbstractAsyncContextManager[TrafficProbe]],
     newest_value: Callable[[], str],
+    surge: str = "25%",
 ) -> Client:
-    """A new client of an account. owner: which account, and of which application. credential: the Secret for it."""
+    """A new client of an account. owner: which account, and of which application. credential: the Secret for it.
+
+    surge: how many pods more than usual may run while they are replaced.
+    """
     value = account.simulator.create({"client_id": client_id})["client_secret"]
     return Client(
         client_id,
         value,
-        {"owner": owner[0], "app": owner[1], "url": account.url, "secret": secret},
+        {"owner": owner[0], "app": owner[1], "url": account.url, "secret": secret, "surge": surge},
         {**credential, secret: {"CLIENT_SECRET": value}},
         account.simulator,
         probe,
@@ -155,6 +159,7 @@ def _snaptrade(stage: Stage, name: str) -> Client:
         {"snaptrade-key": {"CONSUMER_KEY": simulator.consumer_key}},
         lambda: SnapTradeProbe(key.url, simulator.client_id, simulator.consumer_key),
         lambda: simulator.users[user_id].secret,
+        surge="100%",
     )
 
 

@@ -84,6 +84,12 @@ class Observed:
         last = self.passages[-1].entered if self.passages and self.phase in ENDS else time.monotonic()
         return last - self.applied
 
+    @property
+    def rolled_out(self) -> bool:
+        """Whether the status says that every workload runs on the new value; the targets are gone by then."""
+        found = [item["status"] for item in self.status.get("conditions", []) if item["type"] == "RolloutComplete"]
+        return self.phase is Phase.COMPLETED and found == ["True"]
+
     def durations(self) -> list[tuple[Phase, float]]:
         """The phases seen so far and how long each was shown; not the end, which lasts."""
         until = [passage.entered for passage in self.passages[1:]] + [time.monotonic()] * bool(self.passages)

@@ -117,9 +117,10 @@ def _targets(observed: Observed) -> RenderableType:
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, overflow="ellipsis")
     for target in observed.targets:
-        updated, desired = target.get("updated", 0), target.get("desired", 0)
+        desired = target.get("desired", 0)
+        updated, said = (desired, "Ready") if observed.rolled_out else (target.get("updated", 0), target["state"])
         bar = ProgressBar(total=max(desired, 1), completed=updated, complete_style="green", finished_style="green")
-        state = Text(target["state"], _STATES.get(target["state"], ""))
+        state = Text(said, _STATES.get(said, ""))
         table.add_row(f"{target['kind']}/{target['name']}", bar, f"{updated}/{desired}", state)
     return table
 
@@ -183,7 +184,7 @@ def windows(rotations: Sequence[RotationFact]) -> Iterator[str]:
 
 def _told(pod: PodWindow) -> str:
     ended = "still runs" if pod.restarted is None else f"restarted at {pod.restarted:.2f}"
-    return f"{pod.pod}: {pod.refused} calls refused, first at {pod.first:.2f}, last at {pod.last:.2f}; {ended}"
+    return f"{pod.pod}: {pod.refused} calls refused from {pod.first:.2f} to {pod.last:.2f}, {ended}"
 
 
 def _result(rotation: RotationFact) -> Text:
@@ -221,5 +222,5 @@ _ROWS: Final[dict[str, Callable[[RotationFact], RenderableType]]] = {
     "refused for": _refused_during,
     "after the overlap": _overlap,
     "restarts": lambda rotation: "\n".join(f"{name}: {count}" for name, count in rotation.restarts.items()),
-    "old value refused now": _old_value,
+    "old value refused": _old_value,
 }

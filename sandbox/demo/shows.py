@@ -66,9 +66,10 @@ class LiveShow:
 
     def manifests(self, texts: Sequence[str]) -> None:
         shown = [Syntax(text, "yaml", theme="ansi_dark", background_color="default", word_wrap=True) for text in texts]
+        together = beside(shown)
         wide = self._console.width // len(shown) >= COLUMN
-        for piece in ["", beside(shown) if wide else Group(*shown), ""]:
-            self._print(piece)
+        self._console.print("", together if wide else Group(*shown), "", sep="\n")
+        self._printed += ["", together, ""]
 
     @contextmanager
     def watching(self, playing: Playing) -> Iterator[Callable[[], None]]:
