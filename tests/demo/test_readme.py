@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from keyturn.api.conditions import ConditionType
-from keyturn.api.rotation import Phase
+from keyturn.api.rotation import Phase, RotationSpec
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -38,6 +38,22 @@ def test_sample_is_the_one_that_ships() -> None:
     shipped = list(yaml.safe_load_all((ROOT / "manifests/samples/stytch.yaml").read_text()))
     shown = [list(yaml.safe_load_all(block)) for block in _blocks(README, "yaml")]
     assert shipped in shown
+
+
+def test_names_reasons_that_exist() -> None:
+    (table,) = re.findall(r"^\| reason \|.*\n\|[-|]+\n((?:\|.*\n)+)", README, re.MULTILINE)
+    reasons = {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    source = "\n".join(path.read_text() for path in (ROOT / "operator/keyturn/rotation").glob("*.py"))
+    assert {"ForeignRotation", "AnswerLost", "SecretLost"} <= reasons
+    assert [name for name in reasons if f'"{name}"' not in source] == []
+
+
+def test_names_fields_that_exist() -> None:
+    described = re.findall(r"^\| `spec\.(\w+)[^|]*` \|", README, re.MULTILINE)
+    assert {"overlap", "acceptDowntime", "takeOver", "rotationRequest"} <= set(described)
+    assert set(described) <= {field.alias for field in RotationSpec.model_fields.values()} | set(
+        RotationSpec.model_fields
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
