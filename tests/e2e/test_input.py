@@ -107,6 +107,30 @@ def test_both_report_a_conflict(broken: Scenes, case: Bad) -> None:
     assert "billing" in message
 
 
+ACCOUNTS = (
+    "missing credentials",
+    "missing credential key",
+    "wrong credentials",
+    "unreachable provider",
+    "provider limits",
+)
+
+
+def account_ready(scene: Scene) -> tuple[str, str]:
+    """Status and message of the provider object's own condition."""
+    provider = scene.get(scene.rotation_path.replace("clientsecretrotations/billing", "rotationproviders/stytch")) or {}
+    found = [item for item in (provider.get("status") or {}).get("conditions", []) if item["type"] == "Ready"]
+    return (found[0]["status"], found[0]["message"]) if found else ("", "")
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.name in ACCOUNTS], ids=lambda case: case.name)
+def test_the_account_says_it_too(broken: Scenes, case: Bad) -> None:
+    """I10: whoever answers for the provider object sees it there."""
+    scene = of(broken, case)
+    scene.wait(lambda: account_ready(scene)[0] in ("False", "Unknown"), "the account is not Ready")
+    assert any(part in account_ready(scene)[1] for part in case.says)
+
+
 def test_says_it_once(broken: Scenes) -> None:
     """I12: nobody is told the same again with every attempt, neither by the status nor by Events."""
 
@@ -152,3 +176,4 @@ def test_recovers_by_itself(corrected: Scenes, case: Bad) -> None:
     states = {condition["type"]: condition["status"] for condition in scene.status()["conditions"]}
     assert states["Ready"] == "True"
     assert {"Stalled", "Reconciling"}.isdisjoint(states)
+    scene.wait(lambda: account_ready(scene)[0] == "True", "the account is Ready")
