@@ -113,7 +113,8 @@ class Acts:
             previous=placeholder,
             dry_run=True,
         )
-        await secrets.open_journal(self._kube, self._owner, _REHEARSAL_STAMP, placeholder, dry_run=True)
+        if not isinstance(world.journal, Journal):
+            await secrets.open_journal(self._kube, self._owner, _REHEARSAL_STAMP, placeholder, dry_run=True)
         if step.workload is not None:
             namespace = self._owner.namespace
             await workloads.restart(self._kube, namespace, step.workload, _REHEARSAL_STAMP, dry_run=True)
