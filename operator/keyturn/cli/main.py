@@ -68,7 +68,8 @@ def run(
         asyncio.run(run_operator(settings))
     except (NoConnection, SpoolError) as error:
         typer.echo(f"keyturn: {error}", err=True)
-        raise typer.Exit(1) from None
+        # 2, as for other mistakes in how the command is called: starting it again mends nothing.
+        raise typer.Exit(2 if isinstance(error, SpoolError) else 1) from None
 
 
 @app.command()
