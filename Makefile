@@ -14,7 +14,7 @@ UV_COMPILE := $(LOCK)/bin/uv pip compile pyproject.toml --no-config --quiet --un
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: venv ## Rotate a secret on a real control plane and watch it
+demo: venv ## Rotate secrets at three providers on a real control plane, and watch
 	@$(BIN)/python -m sandbox.demo
 
 test: venv ## Run all tests; writes build/junit.xml
