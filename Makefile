@@ -9,7 +9,7 @@ UV_COMPILE := $(LOCK)/bin/uv pip compile pyproject.toml --no-config --quiet --un
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench venv lock assets crds image clean
+.PHONY: help demo test unit lint bench venv lock assets crds image clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ demo: venv ## Rotate secrets at three providers on a real control plane, and wat
 test: venv ## Run all tests; writes build/junit.xml
 	@mkdir -p build
 	@$(BIN)/python -m pytest --junitxml=build/junit.xml
+
+unit: venv ## Run the tests that need nothing but Python
+	@$(BIN)/python -m pytest tests/unit tests/api tests/controller
 
 lint: venv ## Style, types, import rules, file lengths
 	@$(BIN)/ruff check

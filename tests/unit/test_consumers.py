@@ -18,7 +18,7 @@ from keyturn.rotation.consumers import (
     to_restart,
     unsafe_pods,
 )
-from tests.unit.scenarios import make_spec
+from tests.model.scenarios import make_spec
 
 ZERO = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OURS, CANCELLED, OTHER = "r1", "r1-cancelled", "r0"

@@ -13,11 +13,11 @@ from keyturn.api.rotation import Phase, RotationStatus
 from keyturn.rotation.report import Announcement, announcements, report
 from keyturn.rotation.steps import Wait
 from keyturn.rotation.world import Operation, World
-from tests.unit.fakecluster import SECOND
-from tests.unit.lab import EPOCH, Lab
-from tests.unit.phases import ALLOWED
-from tests.unit.scenarios import SCENARIOS, Scenario, make_lab, make_spec
-from tests.unit.test_crashes import effects
+from tests.model.fakecluster import SECOND
+from tests.model.lab import EPOCH, Lab
+from tests.model.phases import ALLOWED
+from tests.model.scenarios import SCENARIOS, Scenario, make_lab, make_spec
+from tests.model.test_crashes import effects
 
 TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 

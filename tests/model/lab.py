@@ -20,9 +20,9 @@ from keyturn.api.rotation import Phase, RotationRecord, RotationSpec, RotationSt
 from keyturn.rotation.report import Announcement
 from keyturn.rotation.steps import Rest, Wait
 from keyturn.rotation.world import Operation, Problem
-from tests.unit.fakecluster import SECOND, FakeDeployment, FakeNamespace, FakePod, FakeSecret
-from tests.unit.fakeprovider import CANARY, FakeProvider, Fault
-from tests.unit.phases import ALLOWED
+from tests.model.fakecluster import SECOND, FakeDeployment, FakeNamespace, FakePod, FakeSecret
+from tests.model.fakeprovider import CANARY, FakeProvider, Fault
+from tests.model.phases import ALLOWED
 
 T = TypeVar("T")
 EPOCH = datetime(2026, 3, 1, 12, 0, 0, 300_000, tzinfo=UTC)
@@ -254,7 +254,7 @@ class Lab:
 
     def run(self, limit: timedelta = timedelta(minutes=20), *, stop_at_crash: bool = False) -> Wait | Rest | None:
         """Play the operator and its queue until it rests, the resource is gone, or the time is over."""
-        from tests.unit.reconciler import reconcile  # noqa: PLC0415 - the two know each other
+        from tests.model.reconciler import reconcile  # noqa: PLC0415 - the two know each other
 
         end = self.now + limit
         while True:

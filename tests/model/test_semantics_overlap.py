@@ -8,9 +8,9 @@ import pytest
 
 from keyturn.api.rotation import Phase, RolloutSpec
 from keyturn.rotation.steps import Rest, Wait
-from tests.unit.fakecluster import SECOND, FakePod
-from tests.unit.fakeprovider import Fault
-from tests.unit.fakesemantics import HOUR, TIMED, ResettingLab, make_resetting
+from tests.model.fakecluster import SECOND, FakePod
+from tests.model.fakeprovider import Fault
+from tests.model.fakesemantics import HOUR, TIMED, ResettingLab, make_resetting
 
 _SHORT = RolloutSpec(timeout=30 * SECOND)
 

@@ -17,9 +17,9 @@ from keyturn.api.rotation import (
     VerifyMode,
     VerifySpec,
 )
-from tests.unit.fakecluster import SECOND
-from tests.unit.fakeprovider import ORIGINAL
-from tests.unit.lab import Lab
+from tests.model.fakecluster import SECOND
+from tests.model.fakeprovider import ORIGINAL
+from tests.model.lab import Lab
 
 
 def make_spec(secret_ref: dict[str, Any] | None = None, **changes: Any) -> RotationSpec:

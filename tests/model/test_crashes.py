@@ -9,10 +9,10 @@ import pytest
 
 from keyturn.rotation.steps import Rest
 from keyturn.rotation.world import Operation
-from tests.unit.fakeprovider import ORIGINAL
-from tests.unit.lab import Disturbance, Lab
-from tests.unit.profiles import THOROUGH
-from tests.unit.scenarios import SCENARIOS, Scenario
+from tests.model.fakeprovider import ORIGINAL
+from tests.model.lab import Disturbance, Lab
+from tests.model.profiles import THOROUGH
+from tests.model.scenarios import SCENARIOS, Scenario
 
 by_name = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from keyturn.api.rotation import DeletionPolicy, FailurePolicy, RestartPolicy, RolloutSpec, RotationSpec, VerifySpec
 from keyturn.rotation.steps import Rest, Wait
 from keyturn.rotation.world import Operation
-from tests.unit.fakecluster import SECOND
-from tests.unit.fakeprovider import CANARY, Fault
-from tests.unit.lab import Disturbance, Lab
-from tests.unit.profiles import FUZZ
-from tests.unit.scenarios import make_lab, make_spec
+from tests.model.fakecluster import SECOND
+from tests.model.fakeprovider import CANARY, Fault
+from tests.model.lab import Disturbance, Lab
+from tests.model.profiles import FUZZ
+from tests.model.scenarios import make_lab, make_spec
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import pytest
 from keyturn.api.rotation import CreationPolicy, FailurePolicy, Phase, Result, RolloutSpec, VerifySpec
 from keyturn.rotation.steps import Rest, Wait
 from keyturn.rotation.world import Operation, Problem
-from tests.unit.fakecluster import SECOND
-from tests.unit.fakeprovider import CANARY, ORIGINAL
-from tests.unit.lab import Lab
-from tests.unit.scenarios import make_lab, make_spec
-from tests.unit.test_crashes import effects
+from tests.model.fakecluster import SECOND
+from tests.model.fakeprovider import CANARY, ORIGINAL
+from tests.model.lab import Lab
+from tests.model.scenarios import make_lab, make_spec
+from tests.model.test_crashes import effects
 
 MADE_UP = f"{CANARY}-made-up"
 PATIENT = make_spec(soak=10 * SECOND)

@@ -11,12 +11,12 @@ import pytest
 from keyturn.api.rotation import DeletionPolicy, Phase
 from keyturn.rotation.steps import Rest
 from keyturn.rotation.world import Operation
-from tests.unit.fakecluster import SECOND
-from tests.unit.fakeprovider import ORIGINAL
-from tests.unit.lab import Disturbance, Lab
-from tests.unit.profiles import THOROUGH
-from tests.unit.scenarios import SCENARIOS, make_lab, make_spec
-from tests.unit.test_crashes import assert_ended, effects
+from tests.model.fakecluster import SECOND
+from tests.model.fakeprovider import ORIGINAL
+from tests.model.lab import Disturbance, Lab
+from tests.model.profiles import THOROUGH
+from tests.model.scenarios import SCENARIOS, make_lab, make_spec
+from tests.model.test_crashes import assert_ended, effects
 
 SOAK = make_spec(soak=10 * SECOND)
 NAMED = {scenario.name: scenario for scenario in SCENARIOS}

@@ -9,7 +9,7 @@ import pytest
 from keyturn.api.observed import Consumers, Pod, Template, Workload
 from keyturn.api.rotation import Phase, RestartPolicy, RotationRecord
 from keyturn.rotation.consumers import to_restart, unsafe_pods
-from tests.unit.scenarios import make_spec
+from tests.model.scenarios import make_spec
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 EARLIER = datetime(2026, 3, 1, 11, tzinfo=UTC)

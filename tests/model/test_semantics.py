@@ -20,11 +20,11 @@ from keyturn.api.rotation import (
 from keyturn.api.semantics import Inspection, Standing
 from keyturn.rotation.steps import Rest, Wait
 from keyturn.rotation.world import Operation
-from tests.unit.fakecluster import SECOND
-from tests.unit.fakeprovider import ORIGINAL, Fault
-from tests.unit.fakesemantics import IMMEDIATE, TIMED, ResettingLab, make_resetting
-from tests.unit.lab import Disturbance
-from tests.unit.profiles import THOROUGH
+from tests.model.fakecluster import SECOND
+from tests.model.fakeprovider import ORIGINAL, Fault
+from tests.model.fakesemantics import IMMEDIATE, TIMED, ResettingLab, make_resetting
+from tests.model.lab import Disturbance
+from tests.model.profiles import THOROUGH
 
 LIMIT = timedelta(seconds=75)
 

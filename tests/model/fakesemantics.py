@@ -22,11 +22,11 @@ from keyturn.api.semantics import (
     Verdict,
 )
 from keyturn.rotation.world import Operation
-from tests.unit.fakecluster import SECOND, FakePod
-from tests.unit.fakeprovider import CANARY, OK, ORIGINAL, FakeProvider, Fault
-from tests.unit.lab import Lab
-from tests.unit.phases import ALLOWED
-from tests.unit.scenarios import make_spec
+from tests.model.fakecluster import SECOND, FakePod
+from tests.model.fakeprovider import CANARY, OK, ORIGINAL, FakeProvider, Fault
+from tests.model.lab import Lab
+from tests.model.phases import ALLOWED
+from tests.model.scenarios import make_spec
 
 HOUR = timedelta(hours=1)
 TIMED = Capabilities("Timed", Overlap.UNTIL_TIME, cancel=False, finalize=False, recovery=Recovery.READ_BACK)

@@ -38,8 +38,8 @@ from keyturn.rotation.steps import (
     after_recording,
 )
 from keyturn.rotation.world import UNOBSERVED, Aspect, Call, Operation, Problem, ProviderView, World
-from tests.unit.fakecluster import FakeSecret
-from tests.unit.lab import EFFECT_TIME, ApiFailure, Conflict, FakeJournal, Lab
+from tests.model.fakecluster import FakeSecret
+from tests.model.lab import EFFECT_TIME, ApiFailure, Conflict, FakeJournal, Lab
 
 MOST_STEPS = 60
 _AFTER = {Operation.FINALIZE: Standing.FINISHED, Operation.CANCEL: Standing.UNROTATED}
