@@ -75,12 +75,12 @@ class ProviderReconciler:
         except ClusterError as error:
             _log.warning("%s", error, extra={"object": "/".join(key)})
             return Again(None)
-        if verdict is not None and verdict.status is not ConditionStatus.TRUE:
+        if verdict is not None and verdict.status is ConditionStatus.UNKNOWN:
             return Again(verdict.retry_after.total_seconds() if verdict.retry_after is not None else None)
         return Again(min(_LOOK_SECONDS, self._interval) * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
 
     async def _verdict(self, key: ProviderKey) -> _Verdict | None:
-        """What to say of the account; None when a good answer is recent and nothing has changed since."""
+        """What to say of the account; None when the provider's word is recent and nothing has changed since."""
         view, provider = await self._accounts.at(key)
         if provider is None or view.problem is not None:
             self._checked.pop(key, None)
@@ -90,12 +90,12 @@ class ProviderReconciler:
         known = self._checked.get(key)
         if known is not None and known[0] is provider and (now - known[1]).total_seconds() < self._interval:
             return None
-        outcome = await provider.check()
-        if outcome.ok:
+        verdict = _judged(await provider.check())
+        if verdict.status is ConditionStatus.UNKNOWN:
+            self._checked.pop(key, None)
+        else:
             self._checked[key] = (provider, now)
-            return _Verdict(ConditionStatus.TRUE, "CredentialsAccepted", "the provider accepts the credentials")
-        self._checked.pop(key, None)
-        return _failed(outcome)
+        return verdict
 
     async def _record(self, key: ProviderKey, raw: dict[str, Any], verdict: _Verdict) -> None:
         resource = CLUSTER_PROVIDERS if key[0] == ProviderKind.CLUSTER_ROTATION_PROVIDER else PROVIDERS
@@ -113,7 +113,9 @@ class ProviderReconciler:
             self._wake(self._index.rotations_of(key))
 
 
-def _failed(outcome: Outcome) -> _Verdict:
+def _judged(outcome: Outcome) -> _Verdict:
+    if outcome.ok:
+        return _Verdict(ConditionStatus.TRUE, "CredentialsAccepted", "the provider accepts the credentials")
     if outcome.failure in (Failure.UNREACHABLE, Failure.RATE_LIMITED):
         return _Verdict(ConditionStatus.UNKNOWN, "ProviderUnreachable", outcome.message, outcome.retry_after)
     return _Verdict(ConditionStatus.FALSE, "CredentialsRefused", outcome.message)
