@@ -208,8 +208,8 @@ class Stage:
     async def _account(
         self, name: str, simulator: SimulatorT, probe: Callable[[str], AbstractAsyncContextManager[TrafficProbe]]
     ) -> Account[SimulatorT]:
-        url = await self._stack.enter_async_context(running(simulator))
-        self._probes[name] = await self._stack.enter_async_context(probe(url))
+        url = await self._providers.enter_async_context(running(simulator))
+        self._probes[name] = await self._providers.enter_async_context(probe(url))
         return Account(name, url, simulator)
 
     def operator(self, *options: str, log: Path | None = None, kubeconfig: Path | None = None) -> Operator:
