@@ -86,6 +86,7 @@ class Scene:
             body = json.dumps({"metadata": {"finalizers": None}})
             path = f"{rotations}/{item['metadata']['name']}"
             self.stage.api.http.patch(path, content=body, headers=_MERGE)
+            self.stage.api.http.delete(path)
         self.stage.api.http.delete(f"/api/v1/namespaces/{self.namespace}")
 
     # --- what there is -------------------------------------------------------------------------------------------

@@ -14,7 +14,9 @@ import pytest
 from sandbox.simulators.faults import How
 from sandbox.simulators.stytch import IssuedSecret, StytchSimulator
 from sandbox.stage import Operator
+from tests.e2e.crash import begin_and_hold_verifying, let_verify
 from tests.e2e.scene import Scene
+from tests.e2e.scene import encode as encoded
 
 # Characters that look different in base64, in URLs and in JSON.
 PROJECT_SECRET: Final = 'canary-project/+ "secret"&=%?'
@@ -146,14 +148,20 @@ def test_a_failed_verification_that_echoes_secrets_tells_nothing(scene: Scene, l
     assert_tight(scene, leaky, operator)
 
 
-def test_a_traceback_tells_nothing(scene: Scene, leaky: LeakySimulator) -> None:
-    """A defect that nobody thought of: a journal with a content that Keyturn never writes."""
-    leaky.add_fault("start", How.PROPER, delay=3, caller="keyturn")
-    operator = scene.operator()
-    scene.put_rotation()
-    journal = scene.wait(scene.journals, "the journal")[0]
+def test_a_journal_that_somebody_damaged_is_named_and_tells_nothing(scene: Scene, leaky: LeakySimulator) -> None:
+    """I10, with a value in it that would be quoted by an error that nobody thought of."""
+    operator = begin_and_hold_verifying(scene)
+    journal = scene.journals()[0]
     path = f"/api/v1/namespaces/{scene.namespace}/secrets/{journal}"
     binary = base64.b64encode(b"\xff" + FIRST_SECRET.encode()).decode()
     scene.patch(path, {"data": {"previous": binary}})
-    scene.wait(lambda: "Traceback" in scene.log.read_text(), "a traceback")
+    message = scene.wait_stalled("Invalid")
+    assert journal in message
+    assert "settle the rotation at the provider" in message
+    assert "Traceback" not in scene.log.read_text()
+    assert_tight(scene, leaky, operator)
+    scene.patch(path, {"data": {"previous": encoded(FIRST_SECRET)}})
+    let_verify(scene)
+    scene.wait_ended(seconds=70)
+    assert scene.applied("start") == 1
     assert_tight(scene, leaky, operator)

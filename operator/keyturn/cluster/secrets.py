@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from keyturn.api.base import API_VERSION, GROUP
 from keyturn.api.observed import Journal, SecretView
 from keyturn.api.rotation import SecretRef
 from keyturn.cluster.client import FIELD_MANAGER, Kube
-from keyturn.cluster.errors import NotFound
+from keyturn.cluster.errors import Invalid, NotFound
 from keyturn.cluster.resources import ROTATIONS, SECRETS
 
 JOURNAL_ROTATION: Final = f"{GROUP}/rotation"
@@ -121,9 +121,10 @@ async def keep_pending(kube: Kube, owner: Owner, journal: Journal, pending: Secr
     """
     body = {"data": {_PENDING: _encode(pending)}}
     try:
-        return _journal(await kube.merge(SECRETS, owner.namespace, journal.name, body))
+        meta = (await kube.merge(SECRETS, owner.namespace, journal.name, body))["metadata"]
     except NotFound:
         return await open_journal(kube, owner, journal.rotation_id, journal.previous, pending)
+    return replace(journal, pending=pending, uid=meta["uid"], resource_version=meta["resourceVersion"])
 
 
 async def drop_journal(kube: Kube, owner: Owner, journal: Journal) -> None:
@@ -175,11 +176,16 @@ def _written_time(meta: dict[str, Any]) -> datetime | None:
 
 def _journal(raw: dict[str, Any]) -> Journal:
     data, meta = raw.get("data") or {}, raw["metadata"]
+    try:
+        previous, pending = _decode(data, _PREVIOUS), _decode(data, _PENDING)
+    except (UnicodeDecodeError, binascii.Error):
+        remedy = "put back what it held, or delete it and settle the rotation at the provider"
+        raise Invalid(f"the journal, Secret {meta['name']}, holds what Keyturn did not write: {remedy}") from None
     return Journal(
         name=meta["name"],
         resource_version=meta.get("resourceVersion", ""),
         rotation_id=(meta.get("annotations") or {}).get(JOURNAL_ROTATION, ""),
-        previous=_decode(data, _PREVIOUS),
-        pending=_decode(data, _PENDING),
+        previous=previous,
+        pending=pending,
         uid=meta["uid"],
     )
