@@ -94,7 +94,7 @@ def test_new_credentials_count_at_once_and_the_old_ones_are_let_go_of_later(buil
         assert [one.secret for one in built] == ["first", "second"]
         await asyncio.sleep(600)
         assert closed(built) == [False, False]
-        await asyncio.sleep(600)
+        await asyncio.sleep(1500)
         assert closed(built) == [True, False]
         await accounts.aclose()
         assert closed(built) == [True, True]
@@ -124,7 +124,7 @@ def test_what_was_deleted_is_closed(built: list[FakeProvider]) -> None:
         index.drop_provider(("RotationProvider", "ns", "acme"))
         view, found = await accounts.find("ns", REF)
         assert (view.gone, found) == (True, None)
-        await asyncio.sleep(1200)
+        await asyncio.sleep(2100)
         assert built[0].closed
         await accounts.aclose()
 

@@ -163,6 +163,20 @@ def test_two_that_rotate_one_client_both_say_so_across_namespaces(project: str) 
         assert "ns/one" in found[1].message
 
 
+@pytest.mark.parametrize(
+    ("kind", "account"), [("janrain", "baseUrl"), ("snaptrade", "clientId")], ids=["janrain", "snaptrade"]
+)
+def test_clients_of_the_same_name_at_two_accounts_are_two(kind: str, account: str) -> None:
+    """I6: a user of SnapTrade's test key is not the user of the same id of its paid key."""
+    index = index_of(rotation("one"), rotation("two", secret="other", provider="another"))
+    for name, told in (("acme", "one"), ("another", "two")):
+        raw = provider(name)
+        raw["spec"] = {kind: {account: told, "secretRef": {"name": "credentials", "key": "secret"}}}
+        index.put_provider(raw)
+    assert index.conflict(("ns", "one")) is None
+    assert index.conflict(("ns", "two")) is None
+
+
 def test_both_hear_of_it_when_they_turn_out_to_be_of_one_account() -> None:
     """I6: the one whose provider did not change as well."""
     index = index_of(rotation("one"), rotation("two", provider="another"), provider())

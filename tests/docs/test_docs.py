@@ -30,7 +30,6 @@ from keyturn.api.provider import (
 from keyturn.api.rules import PROVIDER_BLOCKS
 from keyturn.cli.main import app
 from keyturn.cluster.secrets import Owner
-from keyturn.controller.index import Index
 from keyturn.controller.logs import LogFormat, configure
 from keyturn.controller.spool import Entry, Spool
 from keyturn.providers.http import HttpClient
@@ -188,20 +187,6 @@ def test_names_of_stored_things_are_those_of_the_code() -> None:
     for name in re.findall(r"`keyturn\.dev/(\w+)`", section(OPERATIONS, "What is stored where")):
         assert f'{{GROUP}}/{name}"' in code, name
     assert 'f"keyturn-journal-{owner.uid}"' in code
-
-
-def test_two_accounts_are_still_taken_for_one() -> None:
-    """Documented for as long as it is so, in the table of reasons: when this fails, correct ClientConflict there."""
-    index, meta = Index(), {"namespace": "a", "resourceVersion": "1", "generation": 1}
-    for name in ("one", "two"):
-        block = {"snaptrade": {"clientId": name, "secretRef": {"name": "key", "key": "key"}}}
-        ref = {"providerRef": {"name": name}, "clientId": "user", "secretRef": {"name": name, "key": "VALUE"}}
-        for kind, spec in (("RotationProvider", block), ("ClientSecretRotation", ref)):
-            metadata = {**meta, "name": name, "uid": f"{kind}-{name}"}
-            raw = {"apiVersion": "keyturn.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec}
-            (index.put_provider if kind == "RotationProvider" else index.put_rotation)(raw)
-    conflict = index.conflict(("a", "one"))
-    assert ("two different accounts are taken for one" in PROVIDERS_PAGE) == (conflict is not None)
 
 
 # --- the spool ---------------------------------------------------------------------------------------------------

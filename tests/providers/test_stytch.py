@@ -48,18 +48,17 @@ async def test_the_end_of_a_value_alone_proves_nothing(world: World) -> None:
     assert (await world.inspect()).standing is Standing.UNROTATED
 
 
-async def test_an_inactive_client_cannot_be_settled_and_says_so(world: World) -> None:
+async def test_an_inactive_client_can_be_cancelled_but_not_be_taken_for_finished(world: World) -> None:
     await world.start()
     simulator(world).clients[CLIENT_ID].active = False
-    for _ in ("pending", "finished"):
-        inspection = await world.inspect()
-        assert inspection.standing is None
-        assert inspection.outcome.failure is Failure.REJECTED
-        assert "inactive" in inspection.outcome.message
-        await world.provider.finalize(CLIENT_ID)
+    assert (await world.inspect()).standing is Standing.PENDING_UNPROVEN
     verification = await world.verify(world.pending)
     assert verification.verdict is Verdict.REJECTED
     assert "inactive" in verification.outcome.message
+    await world.provider.finalize(CLIENT_ID)
+    inspection = await world.inspect()
+    assert (inspection.standing, inspection.outcome.failure) == (None, Failure.REJECTED)
+    assert "inactive" in inspection.outcome.message
 
 
 async def test_an_inconclusive_confirmation_is_no_standing(world: World) -> None:

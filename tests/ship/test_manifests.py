@@ -27,10 +27,10 @@ GRANTED = {
     ("keyturn.dev", "rotationproviders"): {"get", "list", "watch"},
     ("keyturn.dev", "rotationproviders/status"): {"patch"},
     ("", "secrets"): {"create", "delete", "get", "patch"},
-    ("", "pods"): {"get", "list", "watch"},
+    ("", "pods"): {"list", "watch"},
     ("", "events"): {"create"},
     ("apps", "deployments"): {"get", "list", "patch", "watch"},
-    ("apps", "replicasets"): {"get", "list"},
+    ("apps", "replicasets"): {"list"},
 }
 
 

@@ -121,9 +121,9 @@ _ROTATION: Final[tuple[Rule[RotationSpec], ...]] = (
     ),
     _between("rollout.timeout", "10s", "24h", lambda spec: spec.rollout.timeout),
     _between("verify.timeout", "1s", "1h", lambda spec: spec.verify.timeout),
-    # As long as the longest overlap of any known provider.
     # Janrain's range, the only one known where the caller chooses.
     _between("overlap", "0s", "168h", lambda spec: spec.overlap),
+    # As long as the longest overlap of any known provider.
     _between("soak", "0s", "168h", lambda spec: spec.soak),
 )
 

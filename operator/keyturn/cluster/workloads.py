@@ -10,6 +10,7 @@ from typing import Any, Final
 from keyturn.api.base import GROUP
 from keyturn.api.observed import Consumers, Pod, Template, Workload
 from keyturn.cluster.client import Kube
+from keyturn.cluster.errors import NotFound
 from keyturn.cluster.references import reads_secret
 from keyturn.cluster.resources import DEPLOYMENTS
 
@@ -36,6 +37,15 @@ async def restart(kube: Kube, namespace: str, workload: Workload, stamp: str, *,
     metadata = {"name": workload.name, "namespace": namespace}
     body = {"metadata": metadata, "spec": {"template": {"metadata": {"annotations": {STAMP: stamp}}}}}
     await kube.apply(DEPLOYMENTS, namespace, workload.name, body, dry_run=dry_run)
+
+
+async def exists(kube: Kube, namespace: str, workload: Workload) -> bool:
+    """Whether the workload is still there."""
+    try:
+        await kube.get(DEPLOYMENTS, namespace, workload.name)
+    except NotFound:
+        return False
+    return True
 
 
 def consumers_of(namespace: Namespace, secret: str) -> Consumers:

@@ -21,8 +21,8 @@ from keyturn.providers import registry
 from keyturn.providers.base import Provider, ProviderConfigError
 from keyturn.rotation.world import Problem, ProviderView
 
-_LINGER_SECONDS: Final = 900.0
-"""No call lasts longer: after this time nobody uses a provider that was replaced."""
+_LINGER_SECONDS: Final = 1800.0
+"""No call lasts longer, with the longest timeouts that a spec may set: after this nobody uses a replaced provider."""
 
 
 class Accounts:

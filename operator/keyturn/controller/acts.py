@@ -16,7 +16,7 @@ from keyturn.api.observed import Journal
 from keyturn.api.semantics import Inspection, Outcome, Standing
 from keyturn.cluster import secrets, workloads
 from keyturn.cluster.client import Kube
-from keyturn.cluster.errors import ClusterError, Conflict, NotFound
+from keyturn.cluster.errors import ClusterError, Conflict, Invalid, NotFound
 from keyturn.cluster.observer import Observers
 from keyturn.controller.accounts import Accounts
 from keyturn.controller.spool import Entry, Spool
@@ -202,7 +202,10 @@ class Acts:
         for workload in step.workloads:
             try:
                 await workloads.restart(self._kube, self._owner.namespace, workload, step.stamp)
-            except NotFound:
+            except (NotFound, Invalid):
+                # Applying to a Deployment that was deleted meanwhile would make a new one, which is refused as invalid.
+                if await workloads.exists(self._kube, self._owner.namespace, workload):
+                    raise
                 continue
             _log.info("restarted %s/%s", workload.kind, workload.name, extra=self._context(world))
         return replace(world, consumers=UNOBSERVED)

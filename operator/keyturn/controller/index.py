@@ -16,6 +16,9 @@ ProviderKey = tuple[str, str, str]
 
 T = TypeVar("T")
 
+# The field of each provider block that tells one account at the provider from another.
+_ACCOUNT = {"stytch": "projectId", "janrain": "baseUrl", "snaptrade": "clientId"}
+
 _KEPT_METADATA = (
     "name",
     "namespace",
@@ -139,9 +142,7 @@ class Index:
         if known is None:
             return provider
         blocks = known.get("spec") or {}
-        return [
-            (kind, block.get("projectId")) for kind, block in sorted(blocks.items()) if _is_account(block)
-        ] or provider
+        return [(kind, blocks[kind].get(field)) for kind, field in _ACCOUNT.items() if blocks.get(kind)] or provider
 
     def _unlink(self, key: Key, known: dict[str, Any]) -> set[Key]:
         """Forget the links of an object; the answer is who shared the Secret or the client with it."""
@@ -198,7 +199,3 @@ def _links(raw: dict[str, Any]) -> tuple[ProviderKey, Key, str]:
 def _written_keys(raw: dict[str, Any]) -> set[str]:
     ref = raw["spec"].get("secretRef") or {}
     return {ref[field] for field in ("key", "clientIdKey", "previousKey") if ref.get(field)}
-
-
-def _is_account(block: object) -> bool:
-    return isinstance(block, dict) and "secretRef" in block

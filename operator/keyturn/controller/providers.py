@@ -81,7 +81,11 @@ class ProviderReconciler:
 
     async def _verdict(self, key: ProviderKey) -> _Verdict | None:
         """What to say of the account; None when the provider's word is recent and nothing has changed since."""
-        view, provider = await self._accounts.at(key)
+        try:
+            view, provider = await self._accounts.at(key)
+        except ClusterError as error:
+            status = ConditionStatus.FALSE if error.lasting else ConditionStatus.UNKNOWN
+            return _Verdict(status, error.reason, str(error))
         if provider is None or view.problem is not None:
             self._checked.pop(key, None)
             problem = view.problem

@@ -118,7 +118,10 @@ class Spool:
 
 
 async def replay(spool: Spool, kube: Kube) -> None:
-    """Bring what an earlier process left into its journals; waits for the API server as long as it takes."""
+    """Bring what an earlier process left into its journals; waits for the API server as long as it takes.
+
+    A value that the API server refuses keeps its file, for a person to see to, and keeps no other rotation waiting.
+    """
     for entry in spool.entries():
         delay = _FIRST_RETRY_SECONDS
         while True:
@@ -126,6 +129,9 @@ async def replay(spool: Spool, kube: Kube) -> None:
                 await _settle(spool, kube, entry)
                 break
             except ClusterError as error:
+                if error.lasting:
+                    _log.error("a spooled value cannot be put into its journal: %s", error, extra=_context(entry))
+                    break
                 _log.warning("a spooled value waits for its journal: %s", error, extra=_context(entry))
             await asyncio.sleep(delay)
             delay = min(delay * 2, _LONGEST_RETRY_SECONDS)

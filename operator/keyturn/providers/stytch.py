@@ -187,7 +187,7 @@ class StytchProvider:
                 return Inspection(ok, Standing.PENDING_OURS if staged else Standing.FINISHED)
             case Verdict.INCONCLUSIVE:
                 return Inspection(verification.outcome)
-        if inactive:
+        if inactive and not staged:
             message = f'client "{client_id}" is inactive at Stytch, so its secrets cannot be verified. Activate it.'
             return Inspection(Outcome(Effect.NOT_APPLIED, Failure.REJECTED, message))
         if not staged:
