@@ -1,0 +1,64 @@
+"""Acts that meet a cluster which has changed since it was looked at."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+
+from keyturn.api.observed import Workload
+from keyturn.api.rotation import RotationStatus
+from keyturn.cluster.client import Kube, Resource
+from keyturn.cluster.errors import Invalid, NotFound
+from keyturn.cluster.observer import Observers
+from keyturn.cluster.secrets import Owner
+from keyturn.controller.accounts import Accounts
+from keyturn.controller.acts import Acts
+from keyturn.rotation.steps import Restart
+from keyturn.rotation.world import UNOBSERVED, Problem, World
+
+WEB = Workload(kind="Deployment", name="web", restartable=True)
+
+
+class FakeKube:
+    """An API server that refuses to apply, as it does where the patch would make a new Deployment without a spec."""
+
+    def __init__(self, *, there: bool) -> None:
+        self.there = there
+
+    async def apply(self, resource: Resource, namespace: str, name: str, body: Any, *, dry_run: bool = False) -> None:
+        raise Invalid("patch deployments web: 422 spec.selector: Required value")
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> dict[str, Any]:
+        if not self.there:
+            raise NotFound("get deployments web: 404")
+        return {}
+
+
+def restart(kube: FakeKube) -> World:
+    before = World(
+        now=datetime(2026, 11, 1, tzinfo=UTC),
+        name="billing",
+        uid="uid",
+        generation=1,
+        deleting=False,
+        finalizer=True,
+        spec=Problem("InvalidSpec", "of no matter here"),
+        status=RotationStatus(),
+        fresh_id="r-1",
+    )
+    owner = Owner("ns", "billing", "uid")
+    acts = Acts(cast(Kube, kube), cast(Accounts, None), cast(Observers, None), owner, None)
+    return asyncio.run(acts.perform(Restart((WEB,), "r-1"), before))
+
+
+def test_a_workload_that_was_deleted_meanwhile_needs_no_restart() -> None:
+    assert restart(FakeKube(there=False)).consumers is UNOBSERVED
+
+
+def test_a_restart_that_is_refused_is_said() -> None:
+    """I10: an admission plugin, say."""
+    with pytest.raises(Invalid):
+        restart(FakeKube(there=True))
