@@ -113,6 +113,16 @@ def granted_overlap(spec: RotationSpec) -> timedelta:
     return -(-spec.overlap // timedelta(hours=1)) * timedelta(hours=1)
 
 
+def lost_journal(world: World) -> Step:
+    """Without the journal the values are unknown: withdraw the pending one rather than guess."""
+    message = "the journal of this rotation was deleted"
+    if cancellable(world):
+        return go_back(world, message)
+    if world.record.distributed_time is not None:
+        return Finish(Result.FAILED, f"{message}; Secret {world.subject.secret_ref.name} holds the new value")
+    return Finish(Result.FAILED, f"{message}: {capabilities(world).lost_remedy}")
+
+
 def wait_for(problem: Problem, *, after: timedelta | None = None) -> Wait:
     return Wait(problem.reason, problem.message, stalled=problem.lasting, after=after)
 

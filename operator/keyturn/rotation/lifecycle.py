@@ -18,21 +18,19 @@ from typing import Final
 from keyturn.api.base import format_time
 from keyturn.api.observed import Journal
 from keyturn.api.rotation import CreationPolicy, FailurePolicy, Phase, Result, RotationSpec, VerifyMode
-from keyturn.api.semantics import Effect, Failure, Overlap, Standing, Verdict
-from keyturn.rotation import cancelling, idle
+from keyturn.api.semantics import Overlap, Standing, Verdict
+from keyturn.rotation import cancelling, idle, starting
 from keyturn.rotation.common import (
     CANCELLED_BY_DELETION,
     LASTING_FAILURES,
-    SECRET_LOST,
     cancellable,
     capabilities,
-    changed_since_start,
     default_policy,
     go_back,
     granted_overlap,
+    lost_journal,
     move,
     overdue,
-    previous_ends,
     provider_blocks,
     wait_after,
     wait_for,
@@ -40,18 +38,14 @@ from keyturn.rotation.common import (
     written_in_this_rotation,
 )
 from keyturn.rotation.consumers import rollout_failure, rollout_gate, targets, to_restart
-from keyturn.rotation.idle import secret_unwritable
 from keyturn.rotation.steps import (
     Advance,
     CallProvider,
     Enter,
     Finish,
-    KeepPending,
     Observe,
-    OpenJournal,
     Publish,
     Restart,
-    SetFinalizer,
     Step,
     Verify,
     Wait,
@@ -61,9 +55,6 @@ from keyturn.rotation.world import LookFirst, Operation, Problem, World
 # A rollout is watched; this is only how long a missed event can go unnoticed.
 ROLLOUT_POLL: Final = timedelta(seconds=5)
 VERIFY_POLL: Final = timedelta(seconds=1)
-LOST_POLL: Final = timedelta(seconds=10)
-# An intent older than this is written anew before the call, because the end of the old value is counted from it.
-START_FRESHNESS: Final = timedelta(minutes=1)
 
 
 def decide(world: World) -> Step:
@@ -104,99 +95,11 @@ def _pressed(world: World, spec: RotationSpec, step: Step) -> Step:
     return replace(step, reason="OverlapEnded" if ended else "OverlapEnding", message=message, stalled=True)
 
 
-def _starting(world: World, spec: RotationSpec) -> Step:
-    """Get a new value from the provider, exactly one, and have it in the journal."""
-    if not world.finalizer:
-        # An object that is being deleted takes no new finalizer, and without it nothing may be started.
-        return go_back(world, CANCELLED_BY_DELETION) if world.deleting else SetFinalizer(present=True)
-    journal = world.see_journal()
-    if journal is None:
-        secret = world.see_secret()
-        if written_in_this_rotation(world, secret) and changed_since_start(world, secret):
-            return _lost_journal(world)
-        return secret_unwritable(world) or OpenJournal(previous=secret.value if secret else None)
-    if journal.rotation_id != world.record.id:
-        message = f"Secret {journal.name} holds the values of rotation {journal.rotation_id}: delete it to lose them"
-        return Wait("JournalConflict", message, stalled=True)
-    if journal.pending is not None:
-        early = capabilities(world).verify_before_distributing
-        return Advance(move(world, Phase.VERIFYING if early else Phase.DISTRIBUTING))
-    if world.call is not None and world.call.outcome.failure is not None:
-        return _after_failed_call(world, spec, journal)
-    return _start_or_recover(world, spec, journal)
-
-
-def _start_or_recover(world: World, spec: RotationSpec, journal: Journal) -> Step:
-    """Nothing of ours is in the journal: call, unless the provider shows that an earlier call got through (I5)."""
-    inspection = world.see_inspection()
-    if not inspection.outcome.ok:
-        return wait_after("inspect", inspection.outcome)
-    if inspection.standing is Standing.UNROTATED:
-        return _start(world, spec)
-    if inspection.standing is Standing.UNTOLD and (world.armed or not world.record.start_sent):
-        return _start(world, spec)
-    # Preparing saw nothing pending, so what is there now is the answer that this rotation lost.
-    if inspection.recovered is not None:
-        return KeepPending(inspection.recovered)
-    if inspection.standing is Standing.PENDING_UNKNOWN and capabilities(world).cancel:
-        return CallProvider(Operation.CANCEL)
-    return _answer_lost(world, journal, inspection.standing)
-
-
-def _start(world: World, spec: RotationSpec) -> Step:
-    if withdrawn(world):
-        return Finish(Result.CANCELLED, f"{CANCELLED_BY_DELETION} before anything was changed")
-    if not capabilities(world).cancel and not world.rehearsed:
-        return idle.rehearse(world)
-    stale = world.now - world.record.phase_started_time > START_FRESHNESS
-    if stale or not world.record.start_sent:
-        # The end of the old value is counted from before the call, and the call from an intent that says so (I1).
-        changes = {"start_sent": True, "previous_valid_until": previous_ends(world, spec)}
-        return Enter(move(world, Phase.STARTING, **changes))
-    return CallProvider(Operation.START, overlap=granted_overlap(spec))
-
-
-def _answer_lost(world: World, journal: Journal, standing: Standing | None) -> Step:
-    """Only a person can find the new value; what they put into the Secret is taken up when the provider accepts it."""
-    secret, ref = world.see_secret(), world.subject.secret_ref
-    by_hand = secret.value if secret is not None and secret.value != journal.previous else None
-    tried = world.verification if by_hand is not None else None
-    if by_hand is not None and tried is None:
-        return Verify(by_hand)
-    if by_hand is not None and tried is not None and tried.verdict is Verdict.ACCEPTED:
-        return KeepPending(by_hand)
-    remedy = f"{capabilities(world).lost_remedy}; then put the new value into Secret {ref.name}, key {ref.key}"
-    if standing is Standing.LOST:
-        reason, message = SECRET_LOST, "the provider has replaced the value, and its answer with the new one was lost"
-    else:
-        reason, message = "AnswerLost", "the provider may have replaced the value, and its answer was lost"
-    if tried is not None and tried.verdict is Verdict.REJECTED:
-        message += ", and it refuses the one that the Secret holds now"
-    if world.deleting:
-        return Finish(Result.FAILED, f"{message}: {remedy}")
-    return Wait(reason, f"{message}: {remedy}", stalled=True, blocked=True, after=LOST_POLL)
-
-
-def _after_failed_call(world: World, spec: RotationSpec, journal: Journal) -> Step:
-    assert world.call is not None
-    operation, outcome = world.call.operation, world.call.outcome
-    if operation is Operation.START and outcome.effect is Effect.NOT_APPLIED:
-        if outcome.failure is Failure.REJECTED:
-            if capabilities(world).needs_current and world.see_inspection().standing is not Standing.UNROTATED:
-                # Refused because the value is dead: an earlier call got through after all, or somebody else's.
-                return _start_or_recover(world, spec, journal)
-            return Finish(Result.FAILED, f"the provider refused to start: {outcome.message}")
-        if world.record.start_sent:
-            return Advance(world.record.model_copy(update={"start_sent": False}))
-    # Looked at again after a pause, by asking the provider where it stands: never repeated blindly (I5).
-    return wait_after(operation, outcome)
-
-
 def _verifying(world: World, spec: RotationSpec) -> Step:
     """Let the provider prove the new value, before any consumer gets it where the old one lives on meanwhile."""
     journal = world.see_journal()
     if journal is None or journal.pending is None:
-        return _lost_journal(world)
+        return lost_journal(world)
     if spec.verify.mode is VerifyMode.REQUIRED and world.verification is None:
         return Verify(journal.pending)
     if world.verification is None or world.verification.verdict is Verdict.ACCEPTED:
@@ -215,7 +118,7 @@ def _distributing(world: World, spec: RotationSpec) -> Step:
     """Write the new value where the workloads read it."""
     journal = world.see_journal()
     if journal is None or journal.pending is None:
-        return _lost_journal(world)
+        return lost_journal(world)
     secret = world.see_secret()
     value = secret.value if secret else None
     if secret is not None and value == journal.pending:
@@ -274,14 +177,14 @@ def _last_step(world: World) -> Step:
     if capabilities(world).finalize:
         return Enter(move(world, Phase.FINALIZING))
     journal = world.see_journal()
-    return _lost_journal(world) if journal is None else _finished(world, journal)
+    return lost_journal(world) if journal is None else _finished(world, journal)
 
 
 def _finalizing(world: World) -> Step:
     """Let the old value die, last of all (I4), then clean the Secret."""
     journal = world.see_journal()
     if journal is None or journal.pending is None:
-        return _lost_journal(world)
+        return lost_journal(world)
     if world.call is not None and world.call.outcome.failure is not None:
         return wait_after(world.call.operation, world.call.outcome)
     inspection = world.see_inspection()
@@ -352,16 +255,6 @@ def _taken_back(world: World, spec: RotationSpec, problem: Problem) -> Step:
     return step
 
 
-def _lost_journal(world: World) -> Step:
-    """Without the journal the values are unknown: withdraw the pending one rather than guess."""
-    message = "the journal of this rotation was deleted"
-    if cancellable(world):
-        return go_back(world, message)
-    if world.record.distributed_time is not None:
-        return Finish(Result.FAILED, f"{message}; Secret {world.subject.secret_ref.name} holds the new value")
-    return Finish(Result.FAILED, f"{message}: {capabilities(world).lost_remedy}")
-
-
 def _fail(world: World, spec: RotationSpec, reason: str, message: str) -> Step:
     """The new value or the rollout failed: go back, or hold, as the user chose; where no way leads back, go on."""
     if not cancellable(world):
@@ -378,7 +271,7 @@ def _fail(world: World, spec: RotationSpec, reason: str, message: str) -> Step:
 _ON_OLD_VALUE: Final = frozenset({Phase.VERIFYING, Phase.DISTRIBUTING, Phase.ROLLING_OUT})
 
 _PHASES: Final[dict[Phase, Callable[[World, RotationSpec], Step]]] = {
-    Phase.STARTING: _starting,
+    Phase.STARTING: starting.decide,
     Phase.VERIFYING: _verifying,
     Phase.DISTRIBUTING: _distributing,
     Phase.ROLLING_OUT: _rolling_out,
