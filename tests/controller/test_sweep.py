@@ -9,8 +9,10 @@ import pytest
 
 from keyturn.cluster.client import Kube, Resource
 from keyturn.cluster.errors import Unavailable
+from keyturn.cluster.resources import ROTATIONS
 from keyturn.controller.index import Index
 from keyturn.controller.sweep import Sweep
+from tests.controller.test_index import rotation
 from tests.controller.virtual import virtually
 
 
@@ -39,3 +41,32 @@ def test_work_begins_soon_after_an_outage(outage: float) -> None:
         task.cancel()
 
     virtually(scenario())
+
+
+def test_the_first_sweep_reads_everything_at_once() -> None:
+    """I12: a start costs one list, however many there are; FakeKube answers no other request."""
+
+    class Full(FakeKube):
+        async def list(self, resource: Resource, namespace: str | None = None, **_: Any) -> list[dict[str, Any]]:
+            if resource is not ROTATIONS:
+                return []
+            return [without_kind(rotation(str(number), client=str(number))) for number in range(100)]
+
+    async def scenario() -> None:
+        index, swept = Index(), asyncio.Event()
+
+        def seen(raw: dict[str, Any], deleted: bool) -> None:
+            index.put_rotation(raw)
+
+        sweep = Sweep(cast(Kube, Full(0)), index, seen, 600)
+        task = asyncio.create_task(sweep.run(swept))
+        await swept.wait()
+        assert len(index) == 100
+        task.cancel()
+
+    virtually(scenario())
+
+
+def without_kind(raw: dict[str, Any]) -> dict[str, Any]:
+    """As items of a list are."""
+    return {field: value for field, value in raw.items() if field not in ("apiVersion", "kind")}

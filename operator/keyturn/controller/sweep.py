@@ -45,18 +45,29 @@ class Sweep:
 
     async def _sweep(self, resource: Resource) -> None:
         identify: Callable[[dict[str, Any]], Any] = key_of if resource is ROTATIONS else provider_key_of
+        if not self._known(resource):
+            # The first time, everything is missing: reading it whole is one request, not one for each.
+            for item in await self._kube.list(resource):
+                self._seen({"apiVersion": resource.api_version, "kind": resource.kind, **item}, False)
+            return
         listed = {}
         for item in await self._kube.list(resource, metadata_only=True):
             item["kind"] = resource.kind
             listed[identify(item)] = item["metadata"]
-        known = self._index.rotations() if resource is ROTATIONS else self._index.providers()
-        for key, raw in list(known.items()):
-            if raw["kind"] == resource.kind and key not in listed:
+        known = self._known(resource)
+        for key, raw in known.items():
+            if key not in listed:
                 await self._repair(resource, raw)
         for key, metadata in listed.items():
-            entry = self._index.rotation(key) if resource is ROTATIONS else self._index.provider(key)
+            entry = known.get(key)
             if entry is None or entry["metadata"]["resourceVersion"] != metadata["resourceVersion"]:
                 await self._repair(resource, {"kind": resource.kind, "metadata": metadata})
+
+    def _known(self, resource: Resource) -> dict[Any, dict[str, Any]]:
+        """What the index holds of this kind now."""
+        if resource is ROTATIONS:
+            return dict(self._index.rotations())
+        return {key: raw for key, raw in self._index.providers().items() if raw["kind"] == resource.kind}
 
     async def _repair(self, resource: Resource, raw: dict[str, Any]) -> None:
         """Ask for the object itself: only its absence, seen by name, makes it gone."""
