@@ -177,6 +177,21 @@ def test_clients_of_the_same_name_at_two_accounts_are_two(kind: str, account: st
     assert index.conflict(("ns", "two")) is None
 
 
+def test_a_running_rotation_keeps_its_client_whatever_its_spec_says_by_now() -> None:
+    """I6: an edit in the middle of a rotation frees nothing."""
+    index = index_of(rotation("one", client="1"), rotation("two", client="1", secret="other"), provider())
+    running = rotation("one", client="1")
+    subject = dict(running["spec"])
+    running["spec"] = {**running["spec"], "clientId": "2"}
+    running["metadata"]["resourceVersion"] = "7"
+    running["status"] = {"rotation": {"subject": subject}}
+    index.put_rotation(running)
+    assert reason(index.conflict(("ns", "two"))) == "ClientConflict"
+    ended = {**running, "status": {}, "metadata": {**running["metadata"], "resourceVersion": "8"}}
+    assert ("ns", "two") in index.put_rotation(ended)
+    assert index.conflict(("ns", "two")) is None
+
+
 def test_both_hear_of_it_when_they_turn_out_to_be_of_one_account() -> None:
     """I6: the one whose provider did not change as well."""
     index = index_of(rotation("one"), rotation("two", provider="another"), provider())

@@ -65,7 +65,7 @@ class Index:
             return set()
         kept = _trim(raw)
         self._rotations[key] = kept
-        if known is not None and known.get("spec") == kept.get("spec"):
+        if known is not None and known["spec"] == kept["spec"] and _links(known) == _links(kept):
             return set() if self._echo(key, known, kept) else {key}
         affected = self._unlink(key, known) if known is not None else set()
         provider, secret, client = _links(kept)
@@ -188,14 +188,21 @@ def _version(raw: dict[str, Any]) -> int:
     return int(raw["metadata"]["resourceVersion"])
 
 
+def _subject(raw: dict[str, Any]) -> dict[str, Any]:
+    """What is being rotated, which an edit of the spec does not change before the end; else what would be."""
+    running = (raw.get("status") or {}).get("rotation")
+    subject: dict[str, Any] = running["subject"] if running else raw["spec"]
+    return subject
+
+
 def _links(raw: dict[str, Any]) -> tuple[ProviderKey, Key, str]:
-    spec, namespace = raw["spec"], raw["metadata"]["namespace"]
-    provider = spec.get("providerRef") or {}
+    subject, namespace = _subject(raw), raw["metadata"]["namespace"]
+    provider = subject.get("providerRef") or {}
     kind = provider.get("kind", ProviderKind.ROTATION_PROVIDER)
-    secret = (spec.get("secretRef") or {}).get("name", "")
-    return provider_key(kind, namespace, provider.get("name", "")), (namespace, secret), spec.get("clientId", "")
+    secret = (subject.get("secretRef") or {}).get("name", "")
+    return provider_key(kind, namespace, provider.get("name", "")), (namespace, secret), subject.get("clientId", "")
 
 
 def _written_keys(raw: dict[str, Any]) -> set[str]:
-    ref = raw["spec"].get("secretRef") or {}
+    ref = _subject(raw).get("secretRef") or {}
     return {ref[field] for field in ("key", "clientIdKey", "previousKey") if ref.get(field)}
