@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from pydantic import SecretStr
 
-from keyturn.api.observed import Journal
+from keyturn.api.observed import Journal, Workload
 from keyturn.api.semantics import Inspection, Outcome, Standing
 from keyturn.cluster import secrets, workloads
 from keyturn.cluster.client import Kube
@@ -199,16 +199,25 @@ class Acts:
         return replace(world, secret=view, consumers=UNOBSERVED)
 
     async def _restart(self, step: Restart, world: World) -> World:
-        for workload in step.workloads:
-            try:
-                await workloads.restart(self._kube, self._owner.namespace, workload, step.stamp)
-            except (NotFound, Invalid):
-                # Applying to a Deployment that was deleted meanwhile would make a new one, which is refused as invalid.
-                if await workloads.exists(self._kube, self._owner.namespace, workload):
-                    raise
-                continue
-            _log.info("restarted %s/%s", workload.kind, workload.name, extra=self._context(world))
+        """Restart all at once: where the old value is dead already, every workload that waits is refused meanwhile."""
+        ends = await asyncio.gather(
+            *(self._restart_one(workload, step.stamp, self._context(world)) for workload in step.workloads),
+            return_exceptions=True,
+        )
+        for end in ends:
+            if end is not None:
+                raise end
         return replace(world, consumers=UNOBSERVED)
+
+    async def _restart_one(self, workload: Workload, stamp: str, context: dict[str, str]) -> None:
+        try:
+            await workloads.restart(self._kube, self._owner.namespace, workload, stamp)
+        except (NotFound, Invalid):
+            # Applying to a Deployment that was deleted meanwhile would make a new one, which is refused as invalid.
+            if await workloads.exists(self._kube, self._owner.namespace, workload):
+                raise
+        else:
+            _log.info("restarted %s/%s", workload.kind, workload.name, extra=context)
 
     def _account(self) -> Provider:
         assert self._provider is not None
