@@ -29,7 +29,7 @@ def lives(monkeypatch: pytest.MonkeyPatch) -> list[Life]:
     async def live(**how: Any) -> None:
         await planned.pop(0)(**how)
 
-    monkeypatch.setattr(kopf, "operator", live)
+    monkeypatch.setattr(kopf_source, "operate", live)
     monkeypatch.setattr(kopf_source, "_RESTART_SECONDS", 0.02)
     return planned
 
@@ -103,3 +103,24 @@ def test_the_back_off_has_no_end_and_stays_short() -> None:
     assert len(delays) == 10_000
     assert max(delays) <= 10
     assert sum(delays[:5]) < 20
+
+
+async def test_a_kopf_that_hangs_after_a_failure_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """I9: seen after a refused request at start-up: one task had failed, the others waited to be let in again."""
+    never = asyncio.Event()
+
+    async def fail() -> None:
+        raise RuntimeError("406 Not Acceptable")
+
+    async def spawn_tasks(**_: Any) -> list[asyncio.Task[Any]]:
+        return [asyncio.create_task(fail()), asyncio.create_task(never.wait())]
+
+    async def run_tasks(tasks: list[asyncio.Task[Any]], **_: Any) -> None:
+        await never.wait()
+
+    monkeypatch.setattr(kopf, "spawn_tasks", spawn_tasks)
+    monkeypatch.setattr(kopf, "run_tasks", run_tasks)
+    monkeypatch.setattr(kopf_source, "_END_SECONDS", 0.02)
+    with pytest.raises(RuntimeError, match="406"):
+        await asyncio.wait_for(kopf_source.operate(), 2)
+    never.set()

@@ -30,6 +30,8 @@ _log = logging.getLogger(__name__)
 _KINDS: Final = (ROTATIONS.plural, PROVIDERS.plural, CLUSTER_PROVIDERS.plural)
 _RESTART_SECONDS: Final = 2.0
 _STOP_SECONDS: Final = 10.0
+_END_SECONDS: Final = 7.0
+"""Kopf itself gives its tasks five seconds."""
 _CREDENTIALS_LIFE: Final = timedelta(minutes=10)
 
 
@@ -85,6 +87,7 @@ class KopfSource:
             except Exception as error:  # noqa: BLE001 - whatever ended Kopf, the operator goes on
                 _log.warning("Kopf ended (%s: %s) and is started again", type(error).__name__, error)
             finally:
+                _clear(loop)
                 loop.close()
                 with contextlib.suppress(RuntimeError):
                     self._home.call_soon_threadsafe(ended.set)
@@ -99,7 +102,7 @@ class KopfSource:
         ending.cancel()
 
     async def _operate(self, stop: asyncio.Event) -> None:
-        await kopf.operator(
+        await operate(
             registry=self._registry(),
             settings=_settings(),
             clusterwide=True,
@@ -137,6 +140,31 @@ class KopfSource:
                 self._home.call_soon_threadsafe(self._seen, raw, event["type"] == "DELETED")
 
         return registry
+
+
+async def operate(**how: Any) -> None:
+    """`kopf.operator`, but sure to end: after a failure of one of its tasks, others may wait to be let in for ever.
+
+    Raises what the failed task raised, or TimeoutError when Kopf does not come to its end after that.
+    """
+    before = asyncio.all_tasks()
+    tasks = await kopf.spawn_tasks(**how)
+    running = asyncio.ensure_future(kopf.run_tasks(tasks, ignored=before))
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait([running], timeout=_END_SECONDS)
+    if done:
+        return await running
+    failures = [task.exception() for task in tasks if task.done() and not task.cancelled()]
+    raise next((failure for failure in failures if failure is not None), TimeoutError("some of its tasks hang"))
+
+
+def _clear(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel what a Kopf that hung has left, so that its port is free for the next; what resists is left behind."""
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    if left:
+        loop.run_until_complete(asyncio.wait(left, timeout=1))
 
 
 def _settings() -> kopf.OperatorSettings:
