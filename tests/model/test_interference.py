@@ -9,7 +9,7 @@ import pytest
 from keyturn.api.rotation import CreationPolicy, FailurePolicy, Phase, Result, RolloutSpec, VerifySpec
 from keyturn.rotation.steps import Rest, Wait
 from keyturn.rotation.world import Operation, Problem
-from tests.model.fakecluster import SECOND
+from tests.model.fakecluster import SECOND, FakeSecret
 from tests.model.fakeprovider import CANARY, ORIGINAL
 from tests.model.lab import Lab
 from tests.model.scenarios import make_lab, make_spec
@@ -46,6 +46,23 @@ def test_taken_back_during_the_rollout_leads_back(index: int) -> None:
     assert status.phase is Phase.CANCELLED
     assert status.last_rotation is not None
     assert "taken" in status.last_rotation.message or "took it back" in status.last_rotation.message
+    assert lab.provider.pending is None
+
+
+def test_deleted_while_soaking_is_asked_for_and_gets_its_value_back() -> None:
+    """I2, I10: the journal holds the only copy of the value in force, and ends with the rotation."""
+    lab = make_lab(PATIENT)
+    lab.run(10 * SECOND)
+    lab.namespace.secret = None
+    step = waiting(lab)
+    assert (step.reason, step.stalled) == ("SecretNotFound", True)
+    assert "create it" in step.message
+    ready = next(one for one in lab.resource.parsed().conditions if one.type == "Ready")
+    assert (ready.status, ready.reason) == ("False", "SecretNotFound")
+    lab.namespace.secret = FakeSecret(None)
+    assert isinstance(lab.run(), Rest)
+    assert lab.resource.parsed().phase is Phase.CANCELLED
+    assert lab.namespace.secret.value == ORIGINAL
     assert lab.provider.pending is None
 
 

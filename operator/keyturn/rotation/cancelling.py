@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from keyturn.api.observed import Journal, SecretView
-from keyturn.api.rotation import Phase, Result, RotationSpec
+from keyturn.api.rotation import CreationPolicy, Phase, Result, RotationSpec
 from keyturn.api.semantics import Failure, Standing, Verdict
 from keyturn.rotation.common import abandoned, move, overdue, wait_after, wait_for, written_in_this_rotation
 from keyturn.rotation.consumers import cancel_stamp, rollout_gate, targets, to_restart, unsafe_pods
@@ -63,6 +63,9 @@ def _forward_after_all(world: World) -> Step | None:
 def _restore(world: World, journal: Journal | None) -> Step | None:
     """Put the previous value back, unless the Secret never held the new one, or holds somebody else's by now."""
     record, secret = world.record, world.see_secret()
+    gone = _gone(world, journal)
+    if gone is not None:
+        return gone
     pending = journal.pending if journal is not None else None
     holds_new = pending is not None and secret is not None and secret.value == pending
     if record.distributed_time is None:
@@ -78,6 +81,22 @@ def _restore(world: World, journal: Journal | None) -> Step | None:
     if record.restored_time is None:
         return Advance(record.model_copy(update={"restored_time": _restored_time(world, journal, secret)}))
     return None
+
+
+def _gone(world: World, journal: Journal | None) -> Step | None:
+    """The value in force exists only in the journal, which ends with the rotation: it goes back first."""
+    secret, ref = world.see_secret(), world.subject.secret_ref
+    if (
+        journal is None
+        or journal.previous is None
+        or world.deleting
+        or (secret is not None and secret.value is not None)
+    ):
+        return None
+    if secret is None and ref.creation_policy is CreationPolicy.MERGE:
+        message = f"Secret {ref.name} was deleted: create it, and the previous value is written to it"
+        return Wait("SecretNotFound", message, stalled=True, after=POLL)
+    return Publish(value=journal.previous, previous=None)
 
 
 def _restored_time(world: World, journal: Journal, secret: SecretView | None) -> datetime:
@@ -133,4 +152,7 @@ def _withdraw(world: World) -> Step:
     ours_unknown = ours_unknown and world.finalizer
     if inspection.standing in (Standing.PENDING_OURS, Standing.PENDING_UNPROVEN) or ours_unknown:
         return CallProvider(Operation.CANCEL)
-    return Finish(Result.CANCELLED, f"{reason}; the previous value is in force")
+    secret = world.see_secret()
+    theirs = journal is not None and secret is not None and secret.value not in (None, journal.previous)
+    kept = f"; Secret {secret.name} keeps the value that somebody else put in" if theirs and secret is not None else ""
+    return Finish(Result.CANCELLED, f"{reason}; the previous value is in force{kept}")

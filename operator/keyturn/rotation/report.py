@@ -156,6 +156,8 @@ def _evidence(world: World, step: Reportable) -> tuple[ConditionStatus, str, str
         return _TRUE, "SecretRotated", f"Secret {name} holds the value of rotation {running.id}"
     if isinstance(step, Wait) and step.reason == SECRET_LOST:
         return _FALSE, step.reason, step.message
+    if world.secret is None:
+        return _FALSE, "SecretNotFound", f"Secret {name} does not exist"
     accepted = world.verification is not None and world.verification.verdict is Verdict.ACCEPTED
     if accepted and running.distributed_time is not None:
         return _TRUE, "CredentialVerified", f"the provider accepts the value in Secret {name}"
