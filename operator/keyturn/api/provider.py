@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -131,6 +133,31 @@ class ProviderSpec(KubeModel):
     """Timeouts of calls to the provider."""
     rate_limit: RateLimit = RateLimit()
     """Limit of calls to the provider."""
+
+
+# The field of each provider block that tells one account at the provider from another.
+_ACCOUNT_FIELDS: Final = {"stytch": "projectId", "janrain": "baseUrl", "snaptrade": "clientId"}
+
+
+def account_of(spec: Mapping[str, Any]) -> str | None:
+    """What account a provider object's spec, as the API server holds it, speaks of; None where it cannot be told.
+
+    Two objects that describe one account give the same text, however they write its address.
+    """
+    for kind, field in _ACCOUNT_FIELDS.items():
+        block = spec.get(kind)
+        if isinstance(block, Mapping) and isinstance(block.get(field), str):
+            return f"{kind}/{_normalized(block[field])}"
+    return None
+
+
+def _normalized(text: str) -> str:
+    """An address without what makes no difference: the case of its host, a default port, a slash at its end."""
+    if "://" not in text:
+        return text
+    parts = urlsplit(text)
+    port = "" if parts.port in (None, {"https": 443, "http": 80}.get(parts.scheme)) else f":{parts.port}"
+    return f"{parts.hostname or ''}{port}{parts.path.rstrip('/')}"
 
 
 def permits(spec: ProviderSpec, namespace: str) -> bool:

@@ -198,6 +198,8 @@ class RotationRecord(KubeModel):
     """The spec.rotationRequest that it answers."""
     subject: Subject
     """What is being rotated; an edit of the spec in the middle waits for the next rotation."""
+    account: str | None = None
+    """The account at the provider, by what its provider object said of it when the rotation began."""
     started_time: MicroTime
     """When it became due and was taken up."""
     phase_started_time: MicroTime

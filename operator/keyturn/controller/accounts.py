@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 
-from keyturn.api.provider import ProviderKind, ProviderSpec, permits
+from keyturn.api.provider import ProviderKind, ProviderSpec, account_of, permits
 from keyturn.api.rotation import ProviderRef
 from keyturn.api.rules import Invalid, validate_provider
 from keyturn.cluster.accounts import CredentialMissing, read_credentials
@@ -46,21 +46,22 @@ class Accounts:
             self._retire(key)
             message = f"{kind} {name} does not exist: create it, or correct spec.providerRef"
             return ProviderView(problem=Problem("ProviderNotFound", message), gone=True), None
+        account = account_of(raw.get("spec") or {})
         spec = validate_provider(raw.get("spec") or {}, ProviderKind(kind))
         if isinstance(spec, Invalid):
-            return ProviderView(problem=Problem("ProviderInvalid", f"{kind} {name}: {spec}")), None
+            return ProviderView(account=account, problem=Problem("ProviderInvalid", f"{kind} {name}: {spec}")), None
         if user is not None and not permits(spec, user):
             message = f"{kind} {name} may not be used in namespace {user}: have it added to its spec.namespaces"
-            return ProviderView(problem=Problem("ProviderNotPermitted", message)), None
+            return ProviderView(account=account, problem=Problem("ProviderNotPermitted", message)), None
         try:
             credentials = await read_credentials(self._kube, namespace, registry.credential_refs(spec))
             provider = await self._build(key, raw, spec, credentials)
         except ProviderConfigError as error:
-            return ProviderView(problem=Problem("ProviderInvalid", f"{kind} {name}: {error}")), None
+            return ProviderView(account=account, problem=Problem("ProviderInvalid", f"{kind} {name}: {error}")), None
         except CredentialMissing as error:
             problem = Problem(error.reason, f"{kind} {name}: {error}")
-            return ProviderView(problem=problem, gone=error.gone), None
-        return ProviderView(capabilities=provider.capabilities), provider
+            return ProviderView(account=account, problem=problem, gone=error.gone), None
+        return ProviderView(account=account, capabilities=provider.capabilities), provider
 
     async def _fetch(self, key: ProviderKey) -> dict[str, Any] | None:
         """Ask the API server before saying that something is missing: the index may lag behind."""

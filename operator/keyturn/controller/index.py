@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any, TypeVar
 
-from keyturn.api.provider import ProviderKind
+from keyturn.api.provider import ProviderKind, account_of
 from keyturn.cluster.resources import ROTATIONS
 from keyturn.rotation.world import Problem
 
@@ -15,9 +15,6 @@ ProviderKey = tuple[str, str, str]
 """Kind, namespace ("" for cluster-scoped) and name of a provider object."""
 
 T = TypeVar("T")
-
-# The field of each provider block that tells one account at the provider from another.
-_ACCOUNT = {"stytch": "projectId", "janrain": "baseUrl", "snaptrade": "clientId"}
 
 _KEPT_METADATA = (
     "name",
@@ -139,10 +136,7 @@ class Index:
         """What tells provider accounts apart: two objects may describe the same one."""
         provider, _, _ = _links(raw)
         known = self._providers.get(provider)
-        if known is None:
-            return provider
-        blocks = known.get("spec") or {}
-        return [(kind, blocks[kind].get(field)) for kind, field in _ACCOUNT.items() if blocks.get(kind)] or provider
+        return (account_of(known["spec"]) if known is not None else None) or provider
 
     def _unlink(self, key: Key, known: dict[str, Any]) -> set[Key]:
         """Forget the links of an object; the answer is who shared the Secret or the client with it."""

@@ -79,6 +79,7 @@ def _begin(world: World, spec: RotationSpec, rotation_id: str, reason: str) -> R
         reason=reason,
         request=spec.rotation_request,
         subject=world.subject,
+        account=world.see_provider().account,
         started_time=world.now,
         phase_started_time=world.now,
         # Where the provider may not tell whether it was called, that it will be is written last, right before the call.

@@ -55,12 +55,13 @@ class Problem:
 class ProviderView:
     """The account that the subject refers to: its promise, or why it cannot be used.
 
-    gone: the provider object or its credentials do not exist.
+    gone: the provider object or its credentials do not exist. account: tells accounts at providers apart.
     """
 
     capabilities: Capabilities | None = None
     problem: Problem | None = None
     gone: bool = False
+    account: str | None = None
 
 
 class Operation(StrEnum):
@@ -132,7 +133,15 @@ class World:
         return self.spec.rollout.restart if isinstance(self.spec, RotationSpec) else RestartPolicy.ALWAYS
 
     def see_provider(self) -> ProviderView:
-        return _seen(self.provider, Aspect.PROVIDER)
+        """The account; one that is not the rotation's own any more must not be taken for it."""
+        view, running = _seen(self.provider, Aspect.PROVIDER), self.status.rotation
+        if running is None or None in (running.account, view.account) or running.account == view.account:
+            return view
+        ref = running.subject.provider_ref
+        message = f"{ref.kind} {ref.name} now speaks of {view.account}, and the rotation began at {running.account}"
+        return ProviderView(
+            problem=Problem("ProviderChanged", f"{message}: change it back until the rotation has ended")
+        )
 
     def see_secret(self) -> SecretView | None:
         return _seen(self.secret, Aspect.SECRET)
