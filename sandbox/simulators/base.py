@@ -127,7 +127,15 @@ class Simulator(ABC):
 
     def add_fault(self, operation: str = "*", how: How = How.STATUS, **settings: Any) -> None:
         """Make the next call of an operation go wrong; see `Fault` for the settings."""
-        self.faults.waiting.append(Fault(operation=operation, how=how, **settings))
+        self.await_faults([Fault(operation=operation, how=how, **settings)])
+
+    def await_faults(self, faults: Iterable[Fault]) -> None:
+        """Add faults; ValueError for an operation that there is not, which would never come."""
+        wanted, known = list(faults), {"*", "redirected", "unknown", *(route.operation for route in self.routes())}
+        for fault in wanted:
+            if fault.operation not in known:
+                raise ValueError(f"no operation {fault.operation}: there are {', '.join(sorted(known))}")
+        self.faults.waiting += wanted
 
     def clear_faults(self) -> None:
         """Answer properly from now on."""

@@ -79,7 +79,7 @@ class _Control:
 
     async def add_faults(self, request: web.Request) -> Any:
         body = await request.json()
-        self._simulator.faults.waiting += _FAULTS.validate_python(body if isinstance(body, list) else [body])
+        self._simulator.await_faults(_FAULTS.validate_python(body if isinstance(body, list) else [body]))
         return [fault.model_dump(mode="json") for fault in self._simulator.faults.waiting]
 
     async def clear_faults(self, _: web.Request) -> Any:

@@ -5,7 +5,9 @@ pykube-ng is imported for it, and nothing of the operator: a kubectl plugin must
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import pykube  # type: ignore[import-untyped]
@@ -74,7 +76,9 @@ def rotate(
     context: Context = None,
 ) -> None:
     """Rotate now, by setting spec.rotationRequest. Where Git owns the object, change it there instead."""
-    value = request or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    value = datetime.now(UTC).isoformat(timespec="milliseconds") if request is None else request
+    if not value:
+        raise _failure("--request must not be empty")
     _patch(_find(_connect(context), name, namespace), {"rotationRequest": value})
     typer.echo(f"requested rotation {value} of {name}")
 
@@ -94,10 +98,16 @@ def resume(name: Name, namespace: Namespace = None, context: Context = None) -> 
 
 
 def _connect(context: str | None) -> pykube.HTTPClient:
-    config = pykube.KubeConfig.from_env()
-    if context is not None:
-        config.set_current_context(context)
-    return pykube.HTTPClient(config)
+    """As kubectl does; of several files in KUBECONFIG the first that exists is read, as pykube cannot merge them."""
+    try:
+        named = [Path(name) for name in os.environ.get("KUBECONFIG", "").split(os.pathsep) if name]
+        found = next((path for path in named if path.exists()), None)
+        config = pykube.KubeConfig.from_file(str(found)) if found else pykube.KubeConfig.from_env()
+        if context is not None:
+            config.set_current_context(context)
+        return pykube.HTTPClient(config)
+    except (OSError, KeyError, pykube.exceptions.PyKubeError) as error:
+        raise _failure(f"no usable kubeconfig: {error}") from None
 
 
 def _find(api: pykube.HTTPClient, name: str, namespace: str | None) -> ClientSecretRotation:

@@ -214,6 +214,8 @@ def _accepted(world: World, spec: RotationSpec, value: SecretStr) -> Step | None
     if verdict is Verdict.REJECTED:
         remedy = "put the current value in"
         remedy += "" if capabilities(world).needs_current else ", or request a rotation"
+        odd = value.get_secret_value() != value.get_secret_value().strip()
+        remedy += " (it begins or ends with a blank or a line break, which is part of the value)" if odd else ""
         message = f"the provider refuses the value in Secret {ref.name}, key {ref.key}: {remedy}"
         return Wait("CredentialRejected", message, stalled=True)
     return wait_after("verify", world.verification.outcome)
