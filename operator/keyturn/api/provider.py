@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Final
-from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -153,11 +153,12 @@ def account_of(spec: Mapping[str, Any]) -> str | None:
 
 def _normalized(text: str) -> str:
     """An address without what makes no difference: the case of its host, a default port, a slash at its end."""
-    if "://" not in text:
+    address = re.match(r"(https?)://([^/?#]*?)(:[0-9]+)?(/[^?#]*)?$", text)
+    if address is None:
         return text
-    parts = urlsplit(text)
-    port = "" if parts.port in (None, {"https": 443, "http": 80}.get(parts.scheme)) else f":{parts.port}"
-    return f"{parts.hostname or ''}{port}{parts.path.rstrip('/')}"
+    scheme, host, port, path = address.groups(default="")
+    default = {"https": ":443", "http": ":80"}[scheme]
+    return host.lower() + ("" if port == default else port) + path.rstrip("/")
 
 
 def permits(spec: ProviderSpec, namespace: str) -> bool:
