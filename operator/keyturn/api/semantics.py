@@ -33,7 +33,6 @@ class Capabilities:
     cancel: the new value can be withdrawn until it is finalized.
     finalize: an explicit call drops the old value (False: it dies by itself).
     needs_current: the start call is authorised by the value that it replaces.
-    max_overlap: the longest overlap that a caller may ask for; None where the caller has no say.
     lost_remedy: what a person must do when the answer of a start call is lost for good.
     """
 
@@ -43,7 +42,6 @@ class Capabilities:
     finalize: bool
     recovery: Recovery
     needs_current: bool = False
-    max_overlap: timedelta | None = None
     lost_remedy: str = "find the new value at the provider"
 
     @property

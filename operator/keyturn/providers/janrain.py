@@ -54,7 +54,6 @@ CAPABILITIES = Capabilities(
     cancel=False,
     finalize=False,
     recovery=Recovery.READ_BACK,
-    max_overlap=timedelta(hours=MAX_HOURS),
     lost_remedy="read the client's secret in the Janrain console, or set readBack in the provider object",
 )
 

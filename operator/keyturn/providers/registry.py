@@ -43,11 +43,6 @@ def kind_of(spec: ProviderSpec) -> str:
     return kinds[0]
 
 
-def capabilities(spec: ProviderSpec) -> Capabilities:
-    """What this kind of provider promises; raises ProviderConfigError as `kind_of` does."""
-    return PROVIDERS[kind_of(spec)].capabilities
-
-
 def credential_refs(spec: ProviderSpec) -> Mapping[str, CredentialRef]:
     """The Secret keys whose values `build` needs, by name; raises ProviderConfigError as `kind_of` does."""
     return PROVIDERS[kind_of(spec)].credential_refs(spec)
