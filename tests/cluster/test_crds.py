@@ -153,6 +153,7 @@ def full_status() -> RotationStatus:
         phase=Phase.ROLLING_OUT,
         reason="RotationRequest",
         request="2026-11-b",
+        account="stytch https://api.example.com/ project-1",
         subject=Subject(provider_ref=spec.provider_ref, client_id=spec.client_id, secret_ref=spec.secret_ref),
         started_time=now,
         phase_started_time=now,

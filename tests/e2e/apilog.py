@@ -90,7 +90,7 @@ class _Proxy:
             self._log.requests.append(Request(time.time(), request.method, request.path, dry_run))
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _NOT_FORWARDED}
         url = URL(self._upstream.server + request.raw_path, encoded=True)
-        async with self._http.request(request.method, url, data=body, headers=headers) as answer:
+        async with self._http.request(request.method, url, data=body or None, headers=headers) as answer:
             kept = {name: value for name, value in answer.headers.items() if name.lower() not in _NOT_FORWARDED}
             response = web.StreamResponse(status=answer.status, headers=kept)
             with contextlib.suppress(ConnectionError):  # the operator has ended a watch
