@@ -20,6 +20,7 @@ from keyturn.rotation.steps import Restart
 from keyturn.rotation.world import UNOBSERVED, Problem, World
 
 WEB = Workload(kind="Deployment", name="web", restartable=True)
+WRITTEN = datetime(2026, 10, 31, tzinfo=UTC)
 
 
 class FakeKube:
@@ -51,7 +52,7 @@ def restart(kube: FakeKube) -> World:
     )
     owner = Owner("ns", "billing", "uid")
     acts = Acts(cast(Kube, kube), cast(Accounts, None), cast(Observers, None), owner, None)
-    return asyncio.run(acts.perform(Restart((WEB,), "r-1"), before))
+    return asyncio.run(acts.perform(Restart((WEB,), "r-1", WRITTEN), before))
 
 
 def test_a_workload_that_was_deleted_meanwhile_needs_no_restart() -> None:

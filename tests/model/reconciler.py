@@ -133,7 +133,7 @@ class _Pass:
             case Publish(value, previous):
                 lab.effect("secret", lambda: self._publish(_text(value), _text(previous)))
                 self._observe(Aspect.SECRET)
-            case Restart(workloads, stamp):
+            case Restart(workloads, stamp, _):
                 assert workloads, "a restart of nothing"
                 for workload in workloads:
                     lab.effect(f"restart {workload.name}", partial(self._restart, workload.name, stamp))

@@ -134,7 +134,7 @@ def test_to_restart(workload: Workload, created: float, cancelling: bool, expect
         (web(OURS), [pod(5, terminating=True)], TargetState.ROLLING, "1 pod(s) may still"),
         (web(OURS, settled=False), [pod(10, OURS)], TargetState.ROLLING, "not all pods are available"),
         (web(OURS, failure="quota"), [pod(5)], TargetState.ROLLING, "quota"),
-        (web(OURS, paused=True), [pod(5)], TargetState.ROLLING, "spec.paused"),
+        (web(OURS, paused="spec.paused is set"), [pod(5)], TargetState.ROLLING, "spec.paused"),
         (web(restartable=False), [pod(5)], TargetState.WAITING, "1 pod(s)"),
         (web(settled=False), [], TargetState.WAITING, "not all pods"),
     ],

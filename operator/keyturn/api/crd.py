@@ -36,13 +36,14 @@ _KEPT = (
         "minLength",
         "maxItems",
         "maxLength",
+        "maxProperties",
         "minItems",
         "minimum",
         "maximum",
     ),
     *("default", "required"),
 )
-_KNOWN = {*_KEPT, "$defs", "$ref", "anyOf", "items", "properties", "title"}
+_KNOWN = {*_KEPT, "$defs", "$ref", "additionalProperties", "anyOf", "items", "properties", "title"}
 
 
 def _column(name: str, path: str, kind: str = "string", *, wide: bool = False) -> dict[str, Any]:
@@ -197,6 +198,8 @@ def _structural(raw: Mapping[str, Any], defs: Mapping[str, Any], *, defaults: bo
         schema["properties"] = {
             name: _structural(child, defs, defaults=defaults) for name, child in node["properties"].items()
         }
+    if "additionalProperties" in node:
+        schema["additionalProperties"] = _structural(node["additionalProperties"], defs, defaults=defaults)
     if "items" in node:
         schema.update(_list_type(node["items"]), items=_structural(node["items"], defs, defaults=defaults))
     return schema

@@ -52,6 +52,9 @@ class Pod:
     stamp: its keyturn.dev/rotation annotation, that is its template's when it was created.
     started: when the newest of its containers started, by the kubelet's clock.
     revision: of its template; None where its workload keeps no account of templates.
+    live: it reads the Secret only in ways that show a new value without a restart: volumes that follow it, and image
+    pulls.
+    failing: what keeps its containers from running, when they have failed again and again; in a sentence.
     """
 
     name: str
@@ -62,6 +65,8 @@ class Pod:
     ready: bool
     terminating: bool
     revision: int | None = None
+    live: bool = False
+    failing: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +87,16 @@ class Template:
 class Workload:
     """A workload that reads the Secret.
 
-    restartable: Keyturn may restart it through its pod template.
-    stamp: the keyturn.dev/rotation annotation of its pod template.
+    restartable: Keyturn can restart it.
+    stamp: the keyturn.dev/rotation annotation of its pod template; of the Rollout itself.
     observed: its controller has seen the newest template.
     template_time: when pods of the newest template could be created first, by the API server's clock.
     templates: those that it has had, as far as its controller remembers.
     settled: its controller has seen the newest template and runs exactly the desired pods of it, all available.
     failure: why its controller gave up on the rollout, in the controller's words.
-    paused: its controller was told not to roll it out.
+    paused: its controller was told not to roll it out, and what to do about that; in a sentence.
+    manual: what a person must do for its pods to be replaced; in a sentence. None where its controller does it.
+    wave: its place in the order of restarts; None where its annotation is not a whole number.
     """
 
     kind: str
@@ -102,12 +109,18 @@ class Workload:
     templates: tuple[Template, ...] = ()
     settled: bool = True
     failure: str | None = None
-    paused: bool = False
+    paused: str | None = None
+    manual: str | None = None
+    wave: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Consumers:
-    """Everything in the namespace that reads the Secret."""
+    """Everything in the namespace that reads the Secret, or is said to do so.
+
+    missing: workloads (kind, name) that spec.rollout.targets names and that do not exist.
+    """
 
     workloads: tuple[Workload, ...] = ()
     pods: tuple[Pod, ...] = ()
+    missing: tuple[tuple[str, str], ...] = ()

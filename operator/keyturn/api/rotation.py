@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from keyturn.api.base import Duration, KubeModel, MicroTime, ObjectName, SecretKey, Time
+from keyturn.api.base import Duration, KubeModel, LabelKey, LabelValue, MicroTime, ObjectName, SecretKey, Time
 from keyturn.api.conditions import Condition
 from keyturn.api.provider import ProviderKind
 
@@ -25,7 +25,29 @@ class CreationPolicy(StrEnum):
 
 class RestartPolicy(StrEnum):
     ALWAYS = "Always"
+    ENV_ONLY = "EnvOnly"
     NEVER = "Never"
+
+
+class UnrestartablePolicy(StrEnum):
+    HOLD = "Hold"
+    FAIL = "Fail"
+
+
+class TargetKind(StrEnum):
+    """Kinds of workloads that Keyturn can restart."""
+
+    DEPLOYMENT = "Deployment"
+    STATEFUL_SET = "StatefulSet"
+    DAEMON_SET = "DaemonSet"
+    ROLLOUT = "Rollout"
+
+
+class SelectorOperator(StrEnum):
+    IN = "In"
+    NOT_IN = "NotIn"
+    EXISTS = "Exists"
+    DOES_NOT_EXIST = "DoesNotExist"
 
 
 class VerifyMode(StrEnum):
@@ -76,6 +98,8 @@ class TargetState(StrEnum):
     """Restarted; some of its pods do not run on the wanted value yet, or are not available."""
     WAITING = "Waiting"
     """Not restarted by Keyturn; finalizing waits until it has ended or was replaced."""
+    HELD = "Held"
+    """Only others can end what it waits for, and `spec.rollout.timeout` does not count meanwhile."""
     READY = "Ready"
     """All of its pods run on the wanted value and are available."""
 
@@ -105,14 +129,61 @@ class SecretRef(KubeModel):
     Owner: Keyturn creates it, and it is deleted with the rotation."""
 
 
+class RolloutTarget(KubeModel):
+    """A workload in the namespace of the rotation."""
+
+    kind: TargetKind
+    """Kind of the workload; a Rollout is that of Argo Rollouts."""
+    name: ObjectName
+    """Name of the workload."""
+
+
+class LabelRequirement(KubeModel):
+    """A condition on one label, as in all label selectors of Kubernetes."""
+
+    key: LabelKey
+    """The label."""
+    operator: SelectorOperator
+    """In and NotIn compare with `values`; Exists and DoesNotExist ask only for the label."""
+    values: Annotated[list[LabelValue], Field(max_length=100)] = []
+    """Values to compare with; at least one for In and NotIn, none for the others."""
+
+
+class LabelSelector(KubeModel):
+    """Chooses objects by their labels. All conditions must hold; without any, everything is chosen."""
+
+    match_labels: Annotated[dict[str, LabelValue], Field(max_length=100)] = {}
+    """Labels, each with the value that it must have."""
+    match_expressions: Annotated[list[LabelRequirement], Field(max_length=100)] = []
+    """Further conditions."""
+
+
 class RolloutSpec(KubeModel):
     """How the workloads that read the Secret are brought to the new value."""
 
     restart: RestartPolicy = RestartPolicy.ALWAYS
     """Always: restart every workload that reads the Secret, once.
+    EnvOnly: leave those alone that read it only from volumes without subPath, which show a new value by themselves.
     Never: only wait until their pods have been replaced."""
+    discover: bool = True
+    """Find everything in the namespace that reads the Secret. False: only `targets` and `selector` say what does."""
+    targets: Annotated[list[RolloutTarget], Field(max_length=100)] = []
+    """Workloads that use the value in a way that cannot be found in their pods; their pods count as reading it."""
+    selector: LabelSelector | None = None
+    """Further such workloads, by their own labels."""
     timeout: Annotated[Duration, Field(validate_default=True)] = timedelta(minutes=15)
     """How long the rollout may take before `onFailure` applies."""
+    max_concurrent: Annotated[int | None, Field(ge=1, le=1000)] = None
+    """How many workloads may be restarting at the same time; without it, all. Not where the provider drops the old
+    value at once."""
+    wave_soak: Annotated[Duration, Field(validate_default=True)] = timedelta(0)
+    """How long a wave (annotation keyturn.dev/wave of a workload, a number, 0 without it) must have been ready before
+    the next one is restarted. It counts towards `timeout`."""
+    unrestartable: UnrestartablePolicy = UnrestartablePolicy.HOLD
+    """Running Jobs, bare pods, and whatever else only others can replace. Hold: the old value is kept until they have
+    ended, however long. Fail: they count as a rollout that must end within `timeout`."""
+    volume_refresh: Annotated[Duration, Field(validate_default=True)] = timedelta(minutes=2)
+    """After which time every kubelet shows a new value in volumes; only for `restart: EnvOnly`."""
 
 
 class VerifySpec(KubeModel):
@@ -181,6 +252,8 @@ class Target(KubeModel):
     """Pods that run on the wanted value and are available."""
     desired: int = 0
     """Pods that it should have."""
+    restarted: bool = False
+    """Whether Keyturn has restarted it in the direction in which the rotation goes."""
     message: str | None = None
     """What it waits for."""
 
@@ -216,6 +289,12 @@ class RotationRecord(KubeModel):
     """When the provider stops accepting the previous value, if that is known."""
     cancel_reason: str | None = None
     """Why it is being cancelled."""
+    resumed: str | None = None
+    """The annotation keyturn.dev/resume that was followed last."""
+    wave: int | None = None
+    """The wave up to which workloads may be restarted."""
+    wave_ready_time: MicroTime | None = None
+    """Since when all workloads up to that wave have been ready."""
     targets: list[Target] = []
     """The workloads that read the Secret, and how far each is."""
 
@@ -235,6 +314,10 @@ class RotationSummary(KubeModel):
     """When it was taken up."""
     finished_time: MicroTime
     """When it ended."""
+    previous_refused: bool | None = None
+    """Whether the provider was seen to refuse the previous value; not set where that could not be asked."""
+    previous_valid_until: MicroTime | None = None
+    """When the provider stops accepting the previous value, where it lives on by itself."""
     message: str
     """What happened, in a sentence."""
 

@@ -16,7 +16,14 @@ from typing import Any, Final, Generic, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from keyturn.api.base import NAME_PATTERN, SECRET_KEY_PATTERN, KubeModel, parse_duration
+from keyturn.api.base import (
+    LABEL_KEY_PATTERN,
+    LABEL_VALUE_PATTERN,
+    NAME_PATTERN,
+    SECRET_KEY_PATTERN,
+    KubeModel,
+    parse_duration,
+)
 from keyturn.api.provider import (
     BASE_URL_PATTERN,
     NAMESPACE_PATTERN,
@@ -25,7 +32,7 @@ from keyturn.api.provider import (
     ProviderKind,
     ProviderSpec,
 )
-from keyturn.api.rotation import CLIENT_ID_PATTERN, RotationSpec
+from keyturn.api.rotation import CLIENT_ID_PATTERN, RotationSpec, SelectorOperator
 
 ROTATION_KIND: Final = "ClientSecretRotation"
 PROVIDER_BLOCKS: Final = ("stytch", "janrain", "snaptrade")
@@ -120,6 +127,37 @@ _ROTATION: Final[tuple[Rule[RotationSpec], ...]] = (
         ),
     ),
     _between("rollout.timeout", "10s", "24h", lambda spec: spec.rollout.timeout),
+    _between("rollout.waveSoak", "0s", "24h", lambda spec: spec.rollout.wave_soak),
+    _between("rollout.volumeRefresh", "0s", "1h", lambda spec: spec.rollout.volume_refresh),
+    Rule(
+        "rollout.discover",
+        "may be false only with spec.rollout.targets or spec.rollout.selector: nothing would be waited for",
+        "self.rollout.discover || size(self.rollout.targets) > 0 || has(self.rollout.selector)",
+        lambda spec: spec.rollout.discover or bool(spec.rollout.targets) or spec.rollout.selector is not None,
+    ),
+    Rule(
+        "rollout.selector.matchLabels",
+        "must have labels as keys, such as app.kubernetes.io/name",
+        "!has(self.rollout.selector)"
+        f" || self.rollout.selector.matchLabels.all(key, key.matches(r'{LABEL_KEY_PATTERN}'))",
+        lambda spec: (
+            spec.rollout.selector is None
+            or all(re.search(LABEL_KEY_PATTERN, key) for key in spec.rollout.selector.match_labels)
+        ),
+    ),
+    Rule(
+        "rollout.selector.matchExpressions",
+        "must have values for In and NotIn, and none for Exists and DoesNotExist",
+        "!has(self.rollout.selector) || self.rollout.selector.matchExpressions.all(one,"
+        " (one.operator in ['In', 'NotIn']) == (size(one.values) > 0))",
+        lambda spec: (
+            spec.rollout.selector is None
+            or all(
+                (one.operator in (SelectorOperator.IN, SelectorOperator.NOT_IN)) == bool(one.values)
+                for one in spec.rollout.selector.match_expressions
+            )
+        ),
+    ),
     _between("verify.timeout", "1s", "1h", lambda spec: spec.verify.timeout),
     # Janrain's range, the only one known where the caller chooses.
     _between("overlap", "0s", "168h", lambda spec: spec.overlap),
@@ -242,6 +280,8 @@ def _without_nulls(value: object) -> object:
 
 _PATTERNS: Final[Mapping[str, str]] = {
     NAME_PATTERN: 'may hold lower-case letters, digits, "-" and ".", and must begin and end with a letter or digit',
+    LABEL_KEY_PATTERN: "must be a label, such as app.kubernetes.io/name",
+    LABEL_VALUE_PATTERN: "must be the value of a label: letters, digits, \"-\", \"_\" and \".\"",
     SECRET_KEY_PATTERN: 'may hold only letters, digits, "-", "_" and "."',
     NAMESPACE_PATTERN: 'may hold lower-case letters, digits and "-", and may end with "*"; "*" alone means all',
     PROJECT_ID_PATTERN: 'may hold only letters, digits, "-" and "_"',
@@ -258,6 +298,8 @@ _MESSAGES: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "enum": lambda context: "must be " + context["expected"].replace("'", '"'),
     "string_too_short": lambda _: "must not be empty",
     "too_short": lambda _: "must not be empty",
+    "too_long": lambda context: f"must not have more than {context['max_length']} entries",
+    "dict_type": lambda _: "must be an object",
     "list_type": lambda _: "must be a list",
     "string_too_long": lambda context: f"must not be longer than {context['max_length']} characters",
     "greater_than_equal": lambda context: f"must be at least {context['ge']}",

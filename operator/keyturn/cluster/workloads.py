@@ -92,7 +92,7 @@ def _deployment(item: dict[str, Any], replicasets: list[dict[str, Any]]) -> Work
         templates=tuple(template for owned in replicasets if (template := _template(owned)) is not None),
         settled=observed and exact,
         failure=failures[0] if failures and observed else None,
-        paused=bool(spec.get("paused")),
+        paused="spec.paused is set: resume the rollout" if spec.get("paused") else None,
     )
 
 

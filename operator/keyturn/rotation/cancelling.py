@@ -132,7 +132,8 @@ def _roll_back(world: World) -> Step | None:
     timeout = world.spec.rollout.timeout if isinstance(world.spec, RotationSpec) else DEFAULT_TIMEOUT
     restart = to_restart(consumers, record, policy, cancelling=True)
     if restart:
-        return Restart(restart, cancel_stamp(record))
+        assert record.restored_time is not None
+        return Restart(restart, cancel_stamp(record), record.restored_time)
     gate = rollout_gate(targets(consumers, record, cancelling=True, policy=policy))
     if gate is None:
         return None

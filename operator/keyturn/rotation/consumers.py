@@ -120,7 +120,7 @@ def targets(
 
 def _target(workload: Workload, stamp: str, policy: RestartPolicy, updated: int, held: str | None) -> Target:
     """`held`: what its pods may hold that they must not, or None."""
-    message = workload.failure or ("spec.paused is set: resume the rollout" if workload.paused and held else None)
+    message = workload.failure or (workload.paused if held else None)
     if not held and workload.settled:
         state = TargetState.READY
     elif workload.stamp == stamp or not workload.observed:

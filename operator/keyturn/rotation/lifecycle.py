@@ -143,7 +143,8 @@ def _rolling_out(world: World, spec: RotationSpec) -> Step:
     consumers = world.see_consumers()
     restart = to_restart(consumers, world.record, spec.rollout.restart, cancelling=False)
     if restart:
-        return Restart(restart, world.record.id)
+        assert world.record.distributed_time is not None
+        return Restart(restart, world.record.id, world.record.distributed_time)
     gave_up = rollout_failure(consumers, world.record)
     if gave_up is not None:
         return _fail(world, spec, gave_up.reason, gave_up.message)

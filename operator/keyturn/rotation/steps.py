@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from pydantic import SecretStr
 
@@ -92,10 +92,14 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """Stamp the pod templates, which makes their controllers replace the pods."""
+    """Stamp the workloads, which makes their controllers replace the pods.
+
+    written: when the value was written that they are to read, by the API server's clock.
+    """
 
     workloads: tuple[Workload, ...]
     stamp: str
+    written: datetime
 
 
 @dataclass(frozen=True, slots=True)
