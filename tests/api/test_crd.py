@@ -37,6 +37,8 @@ def nodes(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[st
         yield from nodes(child, f"{path}.{name}")
     if "items" in schema:
         yield from nodes(schema["items"], f"{path}[]")
+    if "additionalProperties" in schema:
+        yield from nodes(schema["additionalProperties"], f"{path}{{}}")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -51,28 +53,34 @@ def test_schemas_are_structural_and_documented(kind: str) -> None:
             "minLength",
             "maxItems",
             "maxLength",
+            "maxProperties",
             "minItems",
             "minimum",
             "maximum",
             "default",
         ),
-        *("required", "properties", "items", "x-kubernetes-list-type", "x-kubernetes-list-map-keys"),
-        "x-kubernetes-validations",
+        *("required", "properties", "additionalProperties", "items", "x-kubernetes-validations"),
+        *("x-kubernetes-list-type", "x-kubernetes-list-map-keys", "x-kubernetes-map-type"),
     }
     for path, node in nodes(schema_for(kind)):
         assert set(node) <= allowed, path
         assert node["type"] in {"object", "array", "string", "integer", "boolean"}, path
-        assert node.get("description", "").endswith("."), path
-        assert "  " not in node["description"], path
-        assert "\n" not in node["description"], path
+        if not path.endswith(("[]", "{}")) or node["type"] == "object":  # what a list or map holds, its own words tell
+            assert node.get("description", "").endswith("."), path
+            assert "  " not in node["description"], path
+            assert "\n" not in node["description"], path
+        # API servers take a schema with both for a mistake; with neither they would drop everything in the object.
+        assert (node["type"] == "object") == (("properties" in node) != ("additionalProperties" in node)), path
         assert ("items" in node) == (node["type"] == "array") == ("x-kubernetes-list-type" in node), path
         assert set(node.get("required", [])) <= set(node.get("properties", {})), path
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_text_in_the_spec_is_bounded(kind: str) -> None:
+def test_everything_in_the_spec_is_bounded(kind: str) -> None:
     """API servers estimate the cost of CEL rules from these bounds."""
     for path, node in nodes(schema_for(kind)["properties"]["spec"]):
+        assert node["type"] != "array" or node["maxItems"] <= 256, path
+        assert "additionalProperties" not in node or node["maxProperties"] <= 100, path
         if node["type"] == "string":
             assert "enum" in node or node["maxLength"] <= 1_048_576, path
             assert "default" not in node or "enum" not in node or node["default"] in node["enum"], path
@@ -92,15 +100,21 @@ def test_the_status_has_no_defaults(kind: str) -> None:
 
 
 def test_conditions_are_merged_by_type_and_other_lists_replaced() -> None:
+    """A selector too is replaced as a whole, as all selectors in Kubernetes are."""
     lists = {path: node for path, node in nodes(schema_for(ROTATION_KIND)) if node["type"] == "array"}
     types = {
         path: (node["x-kubernetes-list-type"], node.get("x-kubernetes-list-map-keys")) for path, node in lists.items()
     }
     assert types == {
+        ".spec.rollout.targets": ("atomic", None),
+        ".spec.rollout.selector.matchExpressions": ("atomic", None),
+        ".spec.rollout.selector.matchExpressions[].values": ("atomic", None),
         ".status.conditions": ("map", ["type"]),
         ".status.rotation.targets": ("atomic", None),
         ".status.history": ("atomic", None),
     }
+    whole = {path: node for path, node in nodes(schema_for(ROTATION_KIND)) if "x-kubernetes-map-type" in node}
+    assert {path: node["x-kubernetes-map-type"] for path, node in whole.items()} == {".spec.rollout.selector": "atomic"}
 
 
 def test_names_and_scopes() -> None:

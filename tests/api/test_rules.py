@@ -1,9 +1,11 @@
 """The operator's own validation: every answer names the field and the remedy, and agrees with the CEL rules."""
 
+import contextlib
 import functools
+import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import celpy
@@ -15,10 +17,11 @@ from hypothesis import strategies as st
 from keyturn.api.base import DURATION_PATTERN
 from keyturn.api.crd import schema_for
 from keyturn.api.provider import ProviderKind, ProviderSpec
-from keyturn.api.rotation import RotationSpec
+from keyturn.api.rotation import RotationSpec, SelectorOperator
 from keyturn.api.rules import _PATTERNS, PROVIDER_BLOCKS, ROTATION_KIND, RULES, Invalid, Rule, exactly_one
 from keyturn.providers.registry import PROVIDERS
-from tests.api.samples import BAD, BASES, GOOD, Bad, Good, Sample, complete, label, spec_of, validate, without_nulls
+from tests.api.bad_samples import BAD
+from tests.api.samples import BASES, GOOD, Bad, Good, Sample, complete, label, spec_of, validate, without_nulls
 
 ALL_RULES = [(kind, rule) for kind, rules in RULES.items() for rule in rules]
 
@@ -59,6 +62,14 @@ def test_an_empty_request_is_allowed() -> None:
     assert not isinstance(validate(ROTATION_KIND, spec), Invalid)
 
 
+def test_a_label_may_have_an_empty_value() -> None:
+    """Not among the samples for the same reason."""
+    selector = {"matchLabels": {"a": ""}, "matchExpressions": [{"key": "a", "operator": "In", "values": [""]}]}
+    known = validate(ROTATION_KIND, spec_of(Good(ROTATION_KIND, {"rollout.selector": selector})))
+    assert isinstance(known, RotationSpec)
+    assert known.rollout.to_wire()["selector"] == selector
+
+
 def test_fields_are_known_by_their_wire_names_only() -> None:
     spec = {**BASES[ROTATION_KIND], "client_id": "x"}
     del spec["clientId"]
@@ -72,11 +83,32 @@ def spec_schema(kind: str) -> dict[str, Any]:
 
 
 def leaves(schema: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
-    """All fields of a schema that hold a value rather than fields."""
+    """All places in a schema that hold a value rather than fields: "[]" is an item of a list, "{}" one of a map."""
     for name, child in schema.get("properties", {}).items():
         yield from leaves(child, (*path, name))
     if "properties" not in schema:
-        yield path, schema.get("items", schema)
+        yield path, schema
+    for step, keyword in (("[]", "items"), ("{}", "additionalProperties")):
+        if keyword in schema:
+            yield from leaves(schema[keyword], (*path, step))
+
+
+def put(node: Any, path: Sequence[str], value: object) -> Any:
+    """A spec, or a part of it, with a value in one of the places of `leaves`."""
+    if not path:
+        return value
+    step, *rest = path
+    if step == "[]":
+        return [put({}, rest, value)]
+    if step == "{}":
+        return {"canary-7f3a": put({}, rest, value)}
+    return {**node, step: put(node.get(step, {}), rest, value)}
+
+
+def named(path: Sequence[str]) -> str:
+    """How answers name a place; the keys of a map are the user's own."""
+    steps = itertools.takewhile(lambda step: step != "{}", path)
+    return "spec" + "".join("[0]" if step == "[]" else f".{step}" for step in steps)
 
 
 @pytest.mark.parametrize(
@@ -85,14 +117,14 @@ def leaves(schema: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple
     ids=str,
 )
 @pytest.mark.parametrize(
-    "canary", ["canary-7f3a\n/@ ", 7370551, ["canary 7f3a"], {"canary-7f3a": "canary-7f3a"}], ids=type
+    "canary", ["canary-7f3a\n/@ ", 7370551, ["canary 7f3a"], {"canary 7f3a": "canary 7f3a"}], ids=type
 )
 def test_an_offending_value_is_never_repeated(kind: str, path: tuple[str, ...], canary: object) -> None:
     """I8: a secret that somebody put into the wrong field stays out of status, Events and logs."""
-    answer = validate(kind, spec_of(Good(kind, {".".join(path): canary})))
+    answer = validate(kind, put(BASES[kind], path, canary))
     if path not in {("rotationRequest",), ("caBundle",)} or not isinstance(canary, str):  # these hold any text
         assert isinstance(answer, Invalid)
-        assert any(violation.field.startswith(".".join(("spec", *path))) for violation in answer.violations)
+        assert any(violation.field.startswith(named(path)) for violation in answer.violations)
         assert not re.search("canary|7f3a|7370551", str(answer))
 
 
@@ -192,6 +224,22 @@ def optional(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, An
     return st.fixed_dictionaries({}, optional=fields)
 
 
+labels = st.sampled_from(["a", "example.com/a", "", "a b", "a\n", "-a", "a/b/c", "A/b", "a" * 64])
+expressions = st.fixed_dictionaries(
+    {"key": st.just("a"), "operator": st.sampled_from(list(SelectorOperator))},
+    optional={"values": st.lists(st.just("a"), max_size=2)},
+)
+rollouts = optional(
+    discover=st.booleans(),
+    targets=st.lists(st.just({"kind": "Deployment", "name": "a"}), max_size=1),
+    selector=optional(
+        matchLabels=st.dictionaries(labels, st.just("a"), max_size=2),
+        matchExpressions=st.lists(expressions, max_size=2),
+    ),
+    timeout=durations,
+    waveSoak=durations,
+    volumeRefresh=durations,
+)
 rotations = st.fixed_dictionaries(
     {
         **{name: st.just(value) for name, value in BASES[ROTATION_KIND].items() if name != "secretRef"},
@@ -200,7 +248,7 @@ rotations = st.fixed_dictionaries(
         ),
     },
     optional={
-        "rollout": optional(timeout=durations),
+        "rollout": rollouts,
         "verify": optional(timeout=durations),
         "soak": durations,
         "overlap": durations,
@@ -244,7 +292,10 @@ json_values = st.recursive(
 @given(st.sampled_from(sorted(BASES)), st.data())
 def test_no_json_makes_validation_fail(kind: str, data: st.DataObject) -> None:
     """I10: whatever is stored under a known name, the operator answers and does not fall over."""
-    names = [".".join(path) for path, _ in leaves(spec_schema(kind))]
-    changes = data.draw(st.dictionaries(st.sampled_from(names), json_values, max_size=3))
-    answer = validate(kind, json.loads(json.dumps(spec_of(Good(kind, changes)))))
+    places = [path for path, _ in leaves(spec_schema(kind))]
+    spec: Any = BASES[kind]
+    for path, value in data.draw(st.dictionaries(st.sampled_from(places), json_values, max_size=3)).items():
+        with contextlib.suppress(AttributeError, TypeError):  # an earlier value has no such place
+            spec = put(spec, path, value)
+    answer = validate(kind, json.loads(json.dumps(spec)))
     assert isinstance(answer, Invalid | RotationSpec | ProviderSpec)

@@ -31,7 +31,8 @@ from sandbox.assets import provide
 from sandbox.assets.provide import find_kubectl
 from sandbox.controlplane import ControlPlane, Resources
 from sandbox.controlplane.components import minor
-from tests.api.samples import BAD, BASES, GOOD, Bad, Good, complete, label, spec_of, validate, without_nulls
+from tests.api.bad_samples import BAD
+from tests.api.samples import BASES, GOOD, Bad, Good, complete, label, spec_of, validate, without_nulls
 
 FILES = sorted((Path(__file__).parents[2] / "crds").glob("keyturn.dev_*.yaml"))
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -146,6 +147,8 @@ def full_status() -> RotationStatus:
         result=Result.COMPLETED,
         started_time=now - timedelta(hours=3, microseconds=1),
         finished_time=now - timedelta(hours=2),
+        previous_refused=True,
+        previous_valid_until=now - timedelta(hours=1),
         message="done",
     )
     record = RotationRecord(
@@ -162,8 +165,19 @@ def full_status() -> RotationStatus:
         restored_time=now,
         previous_valid_until=now,
         cancel_reason="none",
+        resumed="r-2-1",
+        wave=0,
+        wave_ready_time=now,
         targets=[
-            Target(kind="Deployment", name="web", state=TargetState.ROLLING, updated=1, desired=3, message="2 to go")
+            Target(
+                kind="Deployment",
+                name="web",
+                state=TargetState.ROLLING,
+                updated=1,
+                desired=3,
+                restarted=True,
+                message="2 to go",
+            ),
         ],
     )
     drafts = [

@@ -41,7 +41,7 @@ _KEPT = (
         "minimum",
         "maximum",
     ),
-    *("default", "required"),
+    *("default", "required", "x-kubernetes-map-type"),
 )
 _KNOWN = {*_KEPT, "$defs", "$ref", "additionalProperties", "anyOf", "items", "properties", "title"}
 

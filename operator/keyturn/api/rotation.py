@@ -6,13 +6,18 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from keyturn.api.base import Duration, KubeModel, LabelKey, LabelValue, MicroTime, ObjectName, SecretKey, Time
+from keyturn.api.base import GROUP, Duration, KubeModel, LabelKey, LabelValue, MicroTime, ObjectName, SecretKey, Time
 from keyturn.api.conditions import Condition
 from keyturn.api.provider import ProviderKind
 
 HISTORY_LIMIT = 5
+
+CANCEL_ANNOTATION = f"{GROUP}/cancel"
+"""The user's word that the rotation of this id is to be cancelled."""
+RESUME_ANNOTATION = f"{GROUP}/resume"
+"""The user's word that the rotation whose id it begins with is to go on, where `onFailure: Hold` stopped it."""
 
 # No control characters, and no space at either end.
 CLIENT_ID_PATTERN = r"^[^\x00-\x20\x7f]([^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?$"
@@ -151,6 +156,9 @@ class LabelRequirement(KubeModel):
 
 class LabelSelector(KubeModel):
     """Chooses objects by their labels. All conditions must hold; without any, everything is chosen."""
+
+    # As in Kubernetes: conditions of two field managers must not be joined to one that neither of them has written.
+    model_config = ConfigDict(json_schema_extra={"x-kubernetes-map-type": "atomic"})
 
     match_labels: Annotated[dict[str, LabelValue], Field(max_length=100)] = {}
     """Labels, each with the value that it must have."""

@@ -142,7 +142,7 @@ _ROTATION: Final[tuple[Rule[RotationSpec], ...]] = (
         f" || self.rollout.selector.matchLabels.all(key, key.matches(r'{LABEL_KEY_PATTERN}'))",
         lambda spec: (
             spec.rollout.selector is None
-            or all(re.search(LABEL_KEY_PATTERN, key) for key in spec.rollout.selector.match_labels)
+            or all(re.fullmatch(LABEL_KEY_PATTERN, key) for key in spec.rollout.selector.match_labels)
         ),
     ),
     Rule(
@@ -272,16 +272,18 @@ def _validate(model: type[Spec], spec: object, rules: tuple[Rule[Spec], ...]) ->
 
 
 def _without_nulls(value: object) -> object:
-    """A null means what a field left out means, as for API servers."""
+    """A null means what a field left out means, as for API servers; in a list it stays what it is."""
     if isinstance(value, dict):
         return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
     return value
 
 
 _PATTERNS: Final[Mapping[str, str]] = {
     NAME_PATTERN: 'may hold lower-case letters, digits, "-" and ".", and must begin and end with a letter or digit',
     LABEL_KEY_PATTERN: "must be a label, such as app.kubernetes.io/name",
-    LABEL_VALUE_PATTERN: "must be the value of a label: letters, digits, \"-\", \"_\" and \".\"",
+    LABEL_VALUE_PATTERN: 'must be the value of a label: letters, digits, "-", "_" and "."',
     SECRET_KEY_PATTERN: 'may hold only letters, digits, "-", "_" and "."',
     NAMESPACE_PATTERN: 'may hold lower-case letters, digits and "-", and may end with "*"; "*" alone means all',
     PROJECT_ID_PATTERN: 'may hold only letters, digits, "-" and "_"',
@@ -309,7 +311,15 @@ _MESSAGES: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
 }
 
 
+# Fields whose own fields are named by users. A secret may be among the names, so none is repeated.
+_MAPS: Final = ("matchLabels",)
+
+
 def _translate(error: ErrorDetails) -> Violation:
-    field = "spec" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"])
+    field = "spec"
+    for part in error["loc"]:
+        field += f"[{part}]" if isinstance(part, int) else f".{part}"
+        if part in _MAPS:
+            break
     wording = _MESSAGES.get(error["type"])
     return Violation(field, wording(error.get("ctx", {})) if wording else error["msg"])
