@@ -62,6 +62,8 @@ class FakeResource:
     deleting: bool = False
     held_back: bool = False
     version: int = 1
+    cancel_request: str | None = None
+    resume_request: str | None = None
 
     @property
     def gone(self) -> bool:

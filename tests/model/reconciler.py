@@ -69,6 +69,8 @@ class _Pass:
             spec=resource.spec,
             status=self.written,
             fresh_id=f"r{lab.ids:04}",
+            cancel_request=resource.cancel_request,
+            resume_request=resource.resume_request,
         )
 
     def run(self) -> Wait | Rest | None:
@@ -128,8 +130,8 @@ class _Pass:
                 self._keep_until_kept(value)
             case CallProvider():
                 self._call(step)
-            case Verify(value):
-                self._learn(verification=lab.provider.verify(value))
+            case Verify(value, dropped):
+                self._learn(**{"disproof" if dropped else "verification": lab.provider.verify(value)})
             case Publish(value, previous):
                 lab.effect("secret", lambda: self._publish(_text(value), _text(previous)))
                 self._observe(Aspect.SECRET)

@@ -2,56 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 import pytest
 
-from keyturn.api.observed import Consumers, Pod, Workload
-from keyturn.api.rotation import Phase, RestartPolicy, RotationRecord, TargetState
-from keyturn.rotation.consumers import (
-    cancel_stamp,
-    holds_pending,
-    holds_previous,
-    rollout_failure,
-    rollout_gate,
-    targets,
-    to_restart,
-    unsafe_pods,
-)
-from tests.model.scenarios import make_spec
-
-ZERO = datetime(2026, 3, 1, 12, tzinfo=UTC)
-OURS, CANCELLED, OTHER = "r1", "r1-cancelled", "r0"
-WEB = ("Deployment", "web")
-
-
-def at(second: float | None) -> datetime | None:
-    return None if second is None else ZERO + timedelta(seconds=second)
-
-
-def record(distributed: float | None = 10, restored: float | None = None) -> RotationRecord:
-    spec = make_spec()
-    return RotationRecord.model_validate(
-        {
-            "id": OURS,
-            "phase": Phase.ROLLING_OUT,
-            "reason": "RotationRequest",
-            "subject": {"providerRef": spec.provider_ref, "clientId": spec.client_id, "secretRef": spec.secret_ref},
-            "startedTime": ZERO,
-            "phaseStartedTime": ZERO,
-            "distributedTime": at(distributed),
-            "restoredTime": at(restored),
-        }
-    )
-
-
-def pod(created: float, stamp: str | None = None, started: float | None = None, **how: object) -> Pod:
-    ended = how.get("terminating", False)
-    return Pod("p", WEB, stamp, ZERO + timedelta(seconds=created), at(started), not ended, bool(ended))
-
-
-def web(stamp: str | None = None, **how: object) -> Workload:
-    return Workload(**{"kind": "Deployment", "name": "web", "restartable": True, "desired": 1, "stamp": stamp, **how})  # type: ignore[arg-type]
+from keyturn.api.observed import Pod, Workload
+from keyturn.api.rotation import RestartPolicy
+from keyturn.rotation.consumers import cancel_stamp, to_restart
+from tests.unit.consumers import CANCELLED, OTHER, OURS, at, pod, record, view, web
 
 
 @pytest.mark.parametrize(
@@ -68,7 +24,8 @@ def web(stamp: str | None = None, **how: object) -> Workload:
     ],
 )
 def test_holds_previous(created: float, stamp: str | None, distributed: float | None, expected: bool) -> None:
-    assert holds_previous(pod(created, stamp), record(distributed)) is expected
+    one = pod(created, stamp)
+    assert view([], [one], record(distributed)).unsafe(one) is expected
 
 
 @pytest.mark.parametrize(
@@ -92,11 +49,13 @@ def test_holds_previous(created: float, stamp: str | None, distributed: float | 
 def test_holds_pending(
     created: float, started: float | None, stamp: str | None, restored: float | None, expected: bool
 ) -> None:
-    assert holds_pending(pod(created, stamp, started), record(10, restored)) is expected
+    one = pod(created, stamp, started)
+    assert view([], [one], record(10, restored, cancelling=True)).unsafe(one) is expected
 
 
 def test_nothing_holds_what_was_never_written() -> None:
-    assert not holds_pending(pod(99, OURS, 99), record(None))
+    one = pod(99, OURS, 99)
+    assert not view([], [one], record(None, cancelling=True)).unsafe(one)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +67,8 @@ def test_nothing_holds_what_was_never_written() -> None:
         (web(restartable=False), 5, False, False),
         (web(template_time=at(11)), 5, False, False),  # somebody else restarts it
         (web(template_time=at(10)), 5, False, True),
+        (web(paused="spec.paused is set"), 5, False, False),
+        (web(OTHER), 5, False, True),
         (web(observed=False), 5, False, False),  # its controller must say first what it does
         (web(OURS), 15, True, True),
         (web(OURS), 5, True, True),  # no pod of the new template yet, but there would be
@@ -118,59 +79,59 @@ def test_nothing_holds_what_was_never_written() -> None:
     ],
 )
 def test_to_restart(workload: Workload, created: float, cancelling: bool, expected: bool) -> None:
-    consumers = Consumers((workload,), (pod(created),))
-    now = record(10, 30 if cancelling else None)
-    assert (to_restart(consumers, now, RestartPolicy.ALWAYS, cancelling=cancelling) == (workload,)) is expected
-    assert to_restart(consumers, now, RestartPolicy.NEVER, cancelling=cancelling) == ()
-
-
-@pytest.mark.parametrize(
-    ("workload", "pods", "state", "words"),
-    [
-        (web(OURS), [pod(10, OURS)], TargetState.READY, None),
-        (web(), [], TargetState.READY, None),
-        (web(), [pod(5)], TargetState.PENDING, None),
-        (web(OURS), [pod(5), pod(10, OURS)], TargetState.ROLLING, "1 pod(s) may still run on the old value"),
-        (web(OURS), [pod(5, terminating=True)], TargetState.ROLLING, "1 pod(s) may still"),
-        (web(OURS, settled=False), [pod(10, OURS)], TargetState.ROLLING, "not all pods are available"),
-        (web(OURS, failure="quota"), [pod(5)], TargetState.ROLLING, "quota"),
-        (web(OURS, paused="spec.paused is set"), [pod(5)], TargetState.ROLLING, "spec.paused"),
-        (web(restartable=False), [pod(5)], TargetState.WAITING, "1 pod(s)"),
-        (web(settled=False), [], TargetState.WAITING, "not all pods"),
-    ],
-)
-def test_targets(workload: Workload, pods: list[Pod], state: TargetState, words: str | None) -> None:
-    listed = targets(Consumers((workload,), tuple(pods)), record(), cancelling=False)
-    assert [target.state for target in listed] == [state]
-    message = listed[0].message
-    assert message is None if words is None else message is not None and words in message
-    assert (rollout_gate(listed) is None) is (state is TargetState.READY)
-
-
-def test_strays_hold_the_gate() -> None:
-    """I4: pods of deleted workloads, of jobs, and on their own."""
-    stray = Pod("lonely", ("Pod", "lonely"), None, ZERO, ZERO, True, False)
-    job = Pod("j-1", ("Job", "j"), None, ZERO, ZERO, True, True)
-    consumers = Consumers((web(),), (stray, job))
-    assert unsafe_pods(consumers, record(), cancelling=False) == [stray, job]
-    listed = targets(consumers, record(), cancelling=False)
-    assert [(target.kind, target.state) for target in listed] == [
-        ("Deployment", TargetState.READY),
-        ("Job", TargetState.WAITING),
-        ("Pod", TargetState.WAITING),
-    ]
-    gate = rollout_gate(listed)
-    assert gate is not None
-    assert gate.message == "waiting for Job/j: 1 pod(s) may still run on the old value, and 1 more"
-    assert not gate.lasting
-
-
-def test_only_our_own_rollout_can_fail_us() -> None:
-    assert rollout_failure(Consumers((web(OTHER, failure="old trouble"),)), record()) is None
-    problem = rollout_failure(Consumers((web(OURS, failure="deadline exceeded"),)), record())
-    assert problem is not None
-    assert "Deployment/web" in problem.message
+    now = record(10, 30 if cancelling else None, cancelling=cancelling)
+    assert (to_restart(view([workload], [pod(created)], now)) == (workload,)) is expected
+    assert to_restart(view([workload], [pod(created)], now, restart=RestartPolicy.NEVER)) == ()
 
 
 def test_stamps_of_both_directions_differ() -> None:
     assert cancel_stamp(record()) == CANCELLED
+
+
+def live(created: float, stamp: str | None = None) -> Pod:
+    return pod(created, stamp, created, live=True)
+
+
+@pytest.mark.parametrize(
+    ("restart", "created", "now", "unsafe", "restarted"),
+    [
+        (RestartPolicy.ALWAYS, 5, 20, True, True),
+        (RestartPolicy.ALWAYS, 5, 999, True, True),  # nobody said that the application reads the file again
+        (RestartPolicy.NEVER, 5, 999, True, False),
+        (RestartPolicy.ENV_ONLY, 5, 20, True, False),
+        (RestartPolicy.ENV_ONLY, 5, 70, False, False),
+        (RestartPolicy.ENV_ONLY, 11, 12, False, False),
+    ],
+)
+def test_volumes_follow_the_secret(
+    restart: RestartPolicy, created: float, now: float, unsafe: bool, restarted: bool
+) -> None:
+    """`restart: EnvOnly` trusts volumes, a minute after the Secret was written here, and nothing else does."""
+    seen = view([web()], [live(created)], record(10), now=now, restart=restart, volume_refresh="1m")
+    assert bool(seen.unsafe_pods) is unsafe
+    assert bool(to_restart(seen)) is restarted
+
+
+@pytest.mark.parametrize(
+    ("restart", "created", "stamp", "now", "unsafe"),
+    [
+        (RestartPolicy.ALWAYS, 5, None, 40, True),  # its volume showed the new value for a while
+        (RestartPolicy.ALWAYS, 5, None, 90, False),
+        (RestartPolicy.ALWAYS, 20, None, 90, True),  # what it read at its start, it may have kept
+        (RestartPolicy.ENV_ONLY, 20, None, 90, False),
+        (RestartPolicy.ENV_ONLY, 20, None, 89, True),
+        (RestartPolicy.ALWAYS, 31, CANCELLED, 32, False),
+    ],
+)
+def test_volumes_follow_the_secret_back(
+    restart: RestartPolicy, created: float, stamp: str | None, now: float, unsafe: bool
+) -> None:
+    """I3: a pod that was never restarted may see the new value in its volumes, and shortly after it was taken back."""
+    going_back = record(10, 30, cancelling=True)
+    seen = view([], [live(created, stamp)], going_back, now=now, restart=restart, volume_refresh="1m")
+    assert bool(seen.unsafe_pods) is unsafe
+
+
+def test_who_reads_by_env_too_is_restarted_for_it() -> None:
+    seen = view([web()], [live(5), pod(5)], record(10), restart=RestartPolicy.ENV_ONLY)
+    assert [one.name for one in to_restart(seen)] == ["web"]

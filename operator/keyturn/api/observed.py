@@ -96,6 +96,7 @@ class Workload:
     failure: why its controller gave up on the rollout, in the controller's words.
     paused: its controller was told not to roll it out, and what to do about that; in a sentence.
     manual: what a person must do for its pods to be replaced; in a sentence. None where its controller does it.
+    ordered: its controller replaces one pod after the other, and waits until each is ready.
     wave: its place in the order of restarts; None where its annotation is not a whole number.
     """
 
@@ -111,6 +112,7 @@ class Workload:
     failure: str | None = None
     paused: str | None = None
     manual: str | None = None
+    ordered: bool = False
     wave: int | None = 0
 
 

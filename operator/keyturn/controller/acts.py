@@ -72,9 +72,9 @@ class Acts:
                 return replace(
                     world, journal=await secrets.keep_pending(self._kube, self._owner, _opened(world), value)
                 )
-            case Verify(value):
-                verification = await self._account().verify(world.subject.client_id, value)
-                return replace(world, verification=verification)
+            case Verify(value, dropped):
+                answer = await self._account().verify(world.subject.client_id, value)
+                return replace(world, disproof=answer) if dropped else replace(world, verification=answer)
             case Publish():
                 return await self._publish(step, world)
             case Restart():
@@ -115,9 +115,9 @@ class Acts:
         )
         if not isinstance(world.journal, Journal):
             await secrets.open_journal(self._kube, self._owner, _REHEARSAL_STAMP, placeholder, dry_run=True)
-        if step.workload is not None:
+        for workload in step.workloads:
             namespace = self._owner.namespace
-            await workloads.restart(self._kube, namespace, step.workload, _REHEARSAL_STAMP, dry_run=True)
+            await workloads.restart(self._kube, namespace, workload, _REHEARSAL_STAMP, dry_run=True)
         return replace(world, rehearsed=True)
 
     async def _open_journal(self, previous: SecretStr | None, world: World) -> World:

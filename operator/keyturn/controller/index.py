@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import Any, TypeVar
 
 from keyturn.api.provider import ProviderKind, account_of
+from keyturn.api.rotation import CANCEL_ANNOTATION, RESUME_ANNOTATION
 from keyturn.cluster.resources import ROTATIONS
 from keyturn.rotation.world import Problem
 
@@ -26,6 +27,8 @@ _KEPT_METADATA = (
     "deletionTimestamp",
     "finalizers",
 )
+
+_WORDS = (CANCEL_ANNOTATION, RESUME_ANNOTATION)
 
 
 class Index:
@@ -172,6 +175,9 @@ def provider_key(kind: ProviderKind | str, namespace: str, name: str) -> Provide
 def _trim(raw: dict[str, Any]) -> dict[str, Any]:
     meta = {field: raw["metadata"][field] for field in _KEPT_METADATA if field in raw["metadata"]}
     kept = {"apiVersion": raw["apiVersion"], "kind": raw["kind"], "metadata": meta, "spec": raw.get("spec") or {}}
+    words = {name: text for name, text in (raw["metadata"].get("annotations") or {}).items() if name in _WORDS}
+    if words:
+        meta["annotations"] = words
     if raw["kind"] == ROTATIONS.kind and raw.get("status"):
         kept["status"] = raw["status"]
     return kept

@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from keyturn.api.rotation import RotationStatus
+from keyturn.api.rotation import CANCEL_ANNOTATION, RESUME_ANNOTATION, RotationStatus
 from keyturn.api.rules import Invalid, validate_rotation
 from keyturn.cluster import events, rotations
 from keyturn.cluster.client import Kube
@@ -93,7 +93,7 @@ class Reconciler:
     def _world(self, key: Key, raw: dict[str, Any]) -> World:
         """The world before anything was looked at."""
         meta = raw["metadata"]
-        spec = validate_rotation(raw.get("spec") or {})
+        spec, words = validate_rotation(raw.get("spec") or {}), meta.get("annotations") or {}
         now = self._clock()
         return World(
             now=now,
@@ -106,6 +106,8 @@ class Reconciler:
             status=RotationStatus.model_validate(raw.get("status") or {}),
             fresh_id=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
             conflict=self._index.conflict(key),
+            cancel_request=words.get(CANCEL_ANNOTATION),
+            resume_request=words.get(RESUME_ANNOTATION),
         )
 
 

@@ -5,19 +5,20 @@ The order mirrors the way forward: a value is withdrawn only when nothing may ho
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from keyturn.api.observed import Journal, SecretView
-from keyturn.api.rotation import CreationPolicy, Phase, Result, RotationSpec
+from keyturn.api.rotation import CreationPolicy, Phase, Result
 from keyturn.api.semantics import Failure, Standing, Verdict
-from keyturn.rotation.common import abandoned, move, overdue, wait_after, wait_for, written_in_this_rotation
-from keyturn.rotation.consumers import cancel_stamp, rollout_gate, targets, to_restart, unsafe_pods
+from keyturn.rotation.common import abandoned, move, overdue, turned, wait_after, wait_for, written_in_this_rotation
 from keyturn.rotation.steps import Advance, CallProvider, Enter, Finish, Publish, Restart, Step, Verify, Wait
+from keyturn.rotation.targets import rollout_gate
+from keyturn.rotation.waves import next_turn
 from keyturn.rotation.world import Operation, World
 
 POLL: Final = timedelta(seconds=5)
-DEFAULT_TIMEOUT: Final = timedelta(minutes=15)
 
 
 def decide(world: World) -> Step:
@@ -57,7 +58,7 @@ def _forward_after_all(world: World) -> Step | None:
             return None
     phase = Phase.FINALIZING if world.deleting else Phase.DISTRIBUTING
     changes = {"cancel_reason": None, "restored_time": None, "distributed_time": None}
-    return Enter(move(world, phase, previous_valid_until=world.now, **changes))
+    return Enter(turned(move(world, phase, previous_valid_until=world.now, **changes)))
 
 
 def _restore(world: World, journal: Journal | None) -> Step | None:
@@ -110,11 +111,10 @@ def _restored_time(world: World, journal: Journal, secret: SecretView | None) ->
 
 def _without_journal(world: World) -> Step | None:
     """The previous value is not known any more. Both are alive, so nothing breaks until a person has decided."""
-    record = world.record
     settled = world.see_provider().problem is None and world.see_inspection().standing is Standing.UNROTATED
     if settled:
         return Finish(Result.FAILED, "the journal was deleted; the rotation was settled at the provider by hand")
-    if world.see_secret() is None and not unsafe_pods(world.see_consumers(), record, cancelling=True):
+    if world.see_secret() is None and not world.see_rollout().unsafe_pods:
         return None
     message = (
         "the journal was deleted, so the previous value is not known any more; the provider accepts both: "
@@ -128,19 +128,19 @@ def _roll_back(world: World) -> Step | None:
     record = world.record
     if record.distributed_time is None:
         return None
-    policy, consumers = world.restart_policy, world.see_consumers()
-    timeout = world.spec.rollout.timeout if isinstance(world.spec, RotationSpec) else DEFAULT_TIMEOUT
-    restart = to_restart(consumers, record, policy, cancelling=True)
-    if restart:
+    rollout = world.see_rollout()
+    turn = next_turn(rollout)
+    if turn.restart:
         assert record.restored_time is not None
-        return Restart(restart, cancel_stamp(record), record.restored_time)
-    gate = rollout_gate(targets(consumers, record, cancelling=True, policy=policy))
+        return Restart(turn.restart, rollout.stamp, record.restored_time)
+    gate = rollout_gate(rollout)
     if gate is None:
         return None
+    late = overdue(world, world.rollout_spec.timeout)
     # What is not available for another reason must not keep the way back open for ever; what holds the value must.
-    if overdue(world, timeout) and not unsafe_pods(consumers, record, cancelling=True):
+    if late and not rollout.unsafe_pods:
         return None
-    return wait_for(gate, after=POLL)
+    return wait_for(replace(gate, lasting=gate.lasting or late), after=POLL)
 
 
 def _withdraw(world: World) -> Step:

@@ -16,6 +16,7 @@ from keyturn.rotation.steps import Enter, Finish, Step, Wait
 from keyturn.rotation.world import Operation, Problem, World
 
 SECRET_LOST = "SecretLost"
+CANCELLED_BY_USER = "cancelled by annotation keyturn.dev/cancel"
 CANCELLED_BY_DELETION = "the ClientSecretRotation was deleted"
 
 _REASONS = {
@@ -30,7 +31,13 @@ LASTING_FAILURES = frozenset({Failure.UNAUTHORIZED, Failure.CLIENT_NOT_FOUND, Fa
 
 def go_back(world: World, reason: str) -> Enter:
     """Withdraw the new value, from wherever the rotation stands."""
-    return Enter(move(world, Phase.CANCELLING, cancel_reason=reason, restored_time=None))
+    return Enter(turned(move(world, Phase.CANCELLING, cancel_reason=reason, restored_time=None)))
+
+
+def turned(record: RotationRecord) -> RotationRecord:
+    """The record of a rotation that changes its direction: no workload was restarted in the new one."""
+    kept = [target.model_copy(update={"restarted": False}) for target in record.targets]
+    return record.model_copy(update={"targets": kept, "wave": None, "wave_ready_time": None})
 
 
 def move(world: World, phase: Phase, **changes: Any) -> RotationRecord:

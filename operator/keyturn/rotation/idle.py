@@ -121,6 +121,19 @@ def _no_journal_left(world: World, spec: RotationSpec) -> Step | None:
     return None if world.see_journal() is None else _clean_up(world)
 
 
+def _workloads_named_well(world: World, spec: RotationSpec) -> Step | None:
+    consumers = world.see_consumers()
+    if consumers.missing:
+        kind, name = consumers.missing[0]
+        message = f"spec.rollout.targets names {kind}/{name}, which does not exist: create it, or take it out"
+        return Wait("TargetNotFound", message, stalled=True)
+    for workload in consumers.workloads:
+        if workload.restartable and workload.wave is None:
+            message = f"{workload.kind}/{workload.name}: annotation keyturn.dev/wave must be a whole number: correct it"
+            return Wait("InvalidWave", message, stalled=True)
+    return None
+
+
 def _nothing_pending(world: World, spec: RotationSpec) -> Step | None:
     inspection = world.see_inspection()
     if not inspection.outcome.ok:
@@ -173,10 +186,10 @@ def _rehearsed(world: World, spec: RotationSpec) -> Step | None:
 
 
 def rehearse(world: World) -> Rehearse:
-    """Try the writes that lie ahead, with one workload for all; the Secret is written as it was seen."""
+    """Try the writes that lie ahead, with one workload for all of its kind; the Secret is written as it was seen."""
     world.see_secret()
-    restartable = [workload for workload in world.see_consumers().workloads if workload.restartable]
-    return Rehearse(restartable[0] if restartable else None)
+    by_kind = {workload.kind: workload for workload in world.see_consumers().workloads if workload.restartable}
+    return Rehearse(tuple(by_kind.values()))
 
 
 _POLICIES: Final[tuple[Callable[[World, RotationSpec], Step | None], ...]] = (
@@ -185,6 +198,7 @@ _POLICIES: Final[tuple[Callable[[World, RotationSpec], Step | None], ...]] = (
     _downtime_accepted,
     _secret_writable,
     _no_journal_left,
+    _workloads_named_well,
     _current_proven,
     _rehearsed,
     _nothing_pending,

@@ -22,6 +22,7 @@ from keyturn.api.semantics import Overlap, Standing, Verdict
 from keyturn.rotation import cancelling, idle, starting
 from keyturn.rotation.common import (
     CANCELLED_BY_DELETION,
+    CANCELLED_BY_USER,
     LASTING_FAILURES,
     cancellable,
     capabilities,
@@ -37,7 +38,6 @@ from keyturn.rotation.common import (
     withdrawn,
     written_in_this_rotation,
 )
-from keyturn.rotation.consumers import rollout_failure, rollout_gate, targets, to_restart
 from keyturn.rotation.steps import (
     Advance,
     CallProvider,
@@ -50,6 +50,8 @@ from keyturn.rotation.steps import (
     Verify,
     Wait,
 )
+from keyturn.rotation.targets import HELD, HOLDS, rollout_failure, rollout_gate
+from keyturn.rotation.waves import Turn, next_turn
 from keyturn.rotation.world import LookFirst, Operation, Problem, World
 
 # A rollout is watched; this is only how long a missed event can go unnoticed.
@@ -74,11 +76,20 @@ def _within_rotation(world: World, phase: Phase) -> Step:
         return provider_blocks(world) or _finalizing(world)
     if withdrawn(world) and cancellable(world):
         return go_back(world, CANCELLED_BY_DELETION)
+    if world.cancel_request == world.record.id and cancellable(world):
+        return go_back(world, CANCELLED_BY_USER)
     if isinstance(world.spec, Problem) and cancellable(world):
         return wait_for(world.spec)
     # Where no way leads back, a spec that has become invalid must not stop the way forward.
     spec = default_policy(world) if isinstance(world.spec, Problem) else world.spec
-    return _pressed(world, spec, provider_blocks(world) or _PHASES[phase](world, spec))
+    return _unheard(world, _pressed(world, spec, provider_blocks(world) or _PHASES[phase](world, spec)))
+
+
+def _unheard(world: World, step: Step) -> Step:
+    """Say that a cancellation was asked for in vain."""
+    if world.cancel_request != world.record.id or not isinstance(step, Wait):
+        return step
+    return replace(step, message=f"keyturn.dev/cancel: the provider cannot take the new value back; {step.message}")
 
 
 def _pressed(world: World, spec: RotationSpec, step: Step) -> Step:
@@ -140,23 +151,34 @@ def _rolling_out(world: World, spec: RotationSpec) -> Step:
     reverted = _reverted(world)
     if reverted is not None:
         return _taken_back(world, spec, reverted)
-    consumers = world.see_consumers()
-    restart = to_restart(consumers, world.record, spec.rollout.restart, cancelling=False)
-    if restart:
-        assert world.record.distributed_time is not None
-        return Restart(restart, world.record.id, world.record.distributed_time)
-    gave_up = rollout_failure(consumers, world.record)
+    rollout, record = world.see_rollout(), world.record
+    turn = next_turn(rollout, at_once=capabilities(world).overlap is Overlap.NONE)
+    if turn.restart:
+        assert record.distributed_time is not None
+        return Restart(turn.restart, rollout.stamp, record.distributed_time)
+    if (turn.wave, turn.ready_time) != (record.wave, record.wave_ready_time):
+        return Advance(record.model_copy(update={"wave": turn.wave, "wave_ready_time": turn.ready_time}))
+    gave_up = rollout_failure(rollout)
     if gave_up is not None:
         return _fail(world, spec, gave_up.reason, gave_up.message)
-    gate = _rollout_gate(world)
+    gate = rollout_gate(rollout)
     if gate is None:
         promise = capabilities(world)
         if not promise.verify_before_distributing:
             return Advance(move(world, Phase.VERIFYING))
         return Enter(move(world, Phase.SOAKING)) if spec.soak else _last_step(world)
-    if overdue(world, spec.rollout.timeout):
-        return _fail(world, spec, "RolloutTimeout", f"the rollout took too long: {gate.message}")
-    return wait_for(gate, after=ROLLOUT_POLL)
+    return _behind(world, spec, gate, turn)
+
+
+def _behind(world: World, spec: RotationSpec, gate: Problem, turn: Turn) -> Step:
+    """The rollout is not complete: wait, without end for what only others can end, else until it takes too long."""
+    late = overdue(world, spec.rollout.timeout)
+    if late and gate.reason not in HOLDS:
+        reason = gate.reason if gate.lasting else "RolloutTimeout"
+        return _fail(world, spec, reason, f"the rollout took too long: {gate.message}")
+    message = f"{turn.waiting_for}; {gate.message}" if turn.waiting_for else gate.message
+    lasting = gate.lasting or (late and gate.reason == HELD)
+    return wait_for(Problem(gate.reason, message, lasting), after=ROLLOUT_POLL)
 
 
 def _soaking(world: World, spec: RotationSpec) -> Step:
@@ -164,8 +186,7 @@ def _soaking(world: World, spec: RotationSpec) -> Step:
     reverted = _reverted(world)
     if reverted is not None:
         return _taken_back(world, spec, reverted)
-    gate = _rollout_gate(world)
-    if gate is not None:
+    if rollout_gate(world.see_rollout()) is not None:
         return Enter(move(world, Phase.ROLLING_OUT))
     if overdue(world, spec.soak):
         return _last_step(world)
@@ -199,7 +220,7 @@ def _finalizing(world: World) -> Step:
     if inspection.standing is not Standing.PENDING_OURS:
         message = "the provider no longer holds the new value as pending: somebody cancelled or restarted its rotation"
         return go_back(world, message)
-    gate = _reverted(world) or _rollout_gate(world)
+    gate = _reverted(world) or rollout_gate(world.see_rollout())
     if gate is not None:
         return Enter(move(world, Phase.ROLLING_OUT))
     return CallProvider(Operation.FINALIZE)
@@ -210,7 +231,7 @@ def _finished(world: World, journal: Journal) -> Step:
     secret, ref = world.see_secret(), world.subject.secret_ref
     value = secret.value if secret else None
     if secret is not None and value == journal.pending and not secret.has_previous:
-        return Finish(Result.COMPLETED, _completed_message(world))
+        return _disproved(world, journal)
     if value not in (None, journal.previous, journal.pending):
         trouble = f"Secret {ref.name}, key {ref.key} was changed by somebody else: remove the key"
     elif secret is None and ref.creation_policy is CreationPolicy.MERGE:
@@ -223,17 +244,31 @@ def _finished(world: World, journal: Journal) -> Step:
     return Wait("SecretChanged", message, stalled=True, after=ROLLOUT_POLL)
 
 
+def _disproved(world: World, journal: Journal) -> Step:
+    """See the provider refuse the old value, where it should by now: that is what the rotation was for."""
+    spec = world.spec if isinstance(world.spec, RotationSpec) else default_policy(world)
+    end, asked = world.record.previous_valid_until, spec.verify.mode is VerifyMode.REQUIRED and not world.deleting
+    if journal.previous is None or not asked or (end is not None and end > world.now):
+        return Finish(Result.COMPLETED, _completed_message(world))
+    if world.disproof is None:
+        return Verify(journal.previous, dropped=True)
+    if world.disproof.verdict is not Verdict.ACCEPTED:
+        refused = True if world.disproof.verdict is Verdict.REJECTED else None
+        return Finish(Result.COMPLETED, _completed_message(world), refused)
+    if not overdue(world, spec.verify.timeout):
+        return Wait(
+            "PreviousAccepted", "the provider still accepts the old value, which it has dropped", after=VERIFY_POLL
+        )
+    message = f"{_completed_message(world)}, but the provider still accepts it: look into it there"
+    return Finish(Result.COMPLETED, message, previous_refused=False)
+
+
 def _completed_message(world: World) -> str:
     count = len(world.record.targets)
     workloads = "1 workload runs" if count == 1 else f"{count} workloads run"
     end = world.record.previous_valid_until
     old = f"is refused from {format_time(end)} on" if end is not None and end > world.now else "is dropped"
     return f"Secret {world.subject.secret_ref.name} holds the new value, {workloads} on it, the old one {old}"
-
-
-def _rollout_gate(world: World) -> Problem | None:
-    """What keeps the old value from being dropped, or None when nothing does (I4)."""
-    return rollout_gate(targets(world.see_consumers(), world.record, cancelling=False, policy=world.restart_policy))
 
 
 def _reverted(world: World) -> Problem | None:
@@ -264,9 +299,21 @@ def _fail(world: World, spec: RotationSpec, reason: str, message: str) -> Step:
         forward = f"{message}; the provider cannot take the new value back{until}: mend it, and the rotation goes on"
         return Wait(reason, forward, stalled=True, after=ROLLOUT_POLL)
     if spec.on_failure is FailurePolicy.HOLD and not world.deleting:
-        remedy = "both values stay valid; raise the timeout to go on, or set spec.onFailure to Cancel to go back"
+        if _resumed(world):
+            changes = {"resumed": world.resume_request}
+            return Enter(move(world, world.record.phase, **changes))
+        remedy = (
+            f"both values stay valid; to go on, set annotation keyturn.dev/resume to {world.record.id}; to go back, "
+            f"keyturn.dev/cancel to {world.record.id}, or spec.onFailure to Cancel"
+        )
         return Wait(reason, f"{message}; {remedy}", stalled=True, blocked=True, after=ROLLOUT_POLL)
     return go_back(world, message)
+
+
+def _resumed(world: World) -> bool:
+    """Whether the user has said that this rotation is to go on: each word of theirs is followed once."""
+    word = world.resume_request
+    return word is not None and word.startswith(world.record.id) and word != world.record.resumed
 
 
 _ON_OLD_VALUE: Final = frozenset({Phase.VERIFYING, Phase.DISTRIBUTING, Phase.ROLLING_OUT})

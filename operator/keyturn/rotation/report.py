@@ -20,9 +20,10 @@ from keyturn.api.rotation import (
 )
 from keyturn.api.semantics import Verdict
 from keyturn.rotation.common import SECRET_LOST, fingerprint
-from keyturn.rotation.consumers import rollout_gate, targets
+from keyturn.rotation.consumers import RolloutView
 from keyturn.rotation.idle import due
 from keyturn.rotation.steps import Advance, Enter, Finish, Rest, Wait
+from keyturn.rotation.targets import behind_message, targets
 from keyturn.rotation.world import UNOBSERVED, World
 
 Reportable = Enter | Advance | Finish | Wait | Rest
@@ -80,8 +81,7 @@ def _record(world: World, step: Reportable) -> RotationRecord | None:
         return None
     changes: dict[str, object] = {"deadline": _deadline(world, record)}
     if world.consumers is not UNOBSERVED and record.distributed_time is not None:
-        cancelling = record.phase is Phase.CANCELLING
-        changes["targets"] = targets(world.consumers, record, cancelling=cancelling, policy=world.restart_policy)
+        changes["targets"] = targets(RolloutView(world.consumers, record, world.rollout_spec, world.now))
     return record.model_copy(update=changes)
 
 
@@ -106,6 +106,8 @@ def _summary(world: World, step: Finish) -> RotationSummary:
         result=step.result,
         started_time=record.started_time,
         finished_time=world.now,
+        previous_refused=step.previous_refused,
+        previous_valid_until=record.previous_valid_until,
         message=step.message,
     )
 
@@ -205,8 +207,8 @@ def _rollout_complete(world: World, step: Reportable, record: RotationRecord | N
         return _known(world, kind)
     if record.phase in (Phase.SOAKING, Phase.FINALIZING):
         return kind, _TRUE, "RolledOut", "every workload runs on the new value"
-    gate = rollout_gate(record.targets) if record.distributed_time is not None else None
-    return kind, _FALSE, "RolloutInProgress", gate.message if gate is not None else "the rollout has not begun"
+    behind = behind_message(record.targets) if record.distributed_time is not None else None
+    return kind, _FALSE, "RolloutInProgress", behind or "the rollout has not begun"
 
 
 def _credential_verified(world: World, step: Reportable) -> _Draft | None:

@@ -52,9 +52,9 @@ class DropJournal:
 
 @dataclass(frozen=True, slots=True)
 class Rehearse:
-    """Let the API server check, without effect, that the Secret and a workload can be written (I2)."""
+    """Let the API server check, without effect, that the Secret and a workload of each kind can be written (I2)."""
 
-    workload: Workload | None
+    workloads: tuple[Workload, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +77,10 @@ class KeepPending:
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """Ask the provider whether it accepts this value."""
+    """Ask the provider whether it accepts this value. `dropped`: it should not, being the previous one."""
 
     value: SecretStr
+    dropped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +105,11 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """End the rotation and write down how it ended."""
+    """End the rotation and write down how it ended. `previous_refused`: None where that could not be asked."""
 
     result: Result
     message: str
+    previous_refused: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from enum import Enum, StrEnum
 from typing import Final, Literal, TypeVar
 
 from keyturn.api.observed import Consumers, Journal, SecretView
-from keyturn.api.rotation import RestartPolicy, RotationRecord, RotationSpec, RotationStatus, Subject
+from keyturn.api.rotation import RolloutSpec, RotationRecord, RotationSpec, RotationStatus, Subject
 from keyturn.api.semantics import Capabilities, Inspection, Outcome, Verification
+from keyturn.rotation.consumers import RolloutView
 
 T = TypeVar("T")
 
@@ -90,6 +91,8 @@ class World:
     rehearsed: the API server agreed, without effect, to the writes that lie ahead.
     armed: the intent to start was written down in this pass, and no call has been made since.
     call: cleared by the next look at the provider.
+    disproof: what the provider says of the previous value after the rotation.
+    cancel_request, resume_request: the user's annotations keyturn.dev/cancel and keyturn.dev/resume.
     """
 
     now: datetime
@@ -108,6 +111,9 @@ class World:
     consumers: Consumers | NotSeen = UNOBSERVED
     inspection: Inspection | NotSeen = UNOBSERVED
     verification: Verification | None = None
+    disproof: Verification | None = None
+    cancel_request: str | None = None
+    resume_request: str | None = None
     rehearsed: bool = False
     armed: bool = False
     call: Call | None = None
@@ -128,9 +134,9 @@ class World:
         return Subject(provider_ref=spec.provider_ref, client_id=spec.client_id, secret_ref=spec.secret_ref)
 
     @property
-    def restart_policy(self) -> RestartPolicy:
-        """Whether Keyturn restarts workloads: the default while the spec cannot be read."""
-        return self.spec.rollout.restart if isinstance(self.spec, RotationSpec) else RestartPolicy.ALWAYS
+    def rollout_spec(self) -> RolloutSpec:
+        """How workloads are to be restarted: the defaults while the spec cannot be read."""
+        return self.spec.rollout if isinstance(self.spec, RotationSpec) else RolloutSpec()
 
     def see_provider(self) -> ProviderView:
         """The account; one that is not the rotation's own any more must not be taken for it."""
@@ -151,6 +157,10 @@ class World:
 
     def see_consumers(self) -> Consumers:
         return _seen(self.consumers, Aspect.CONSUMERS)
+
+    def see_rollout(self) -> RolloutView:
+        """The consumers from where the running rotation stands."""
+        return RolloutView(self.see_consumers(), self.record, self.rollout_spec, self.now)
 
     def see_inspection(self) -> Inspection:
         """Where the provider stands, relative to the journal: so that is looked at before the provider is asked."""
