@@ -166,6 +166,7 @@ def full_status() -> RotationStatus:
         previous_valid_until=now,
         cancel_reason="none",
         resumed="r-2-1",
+        held_since=now,
         wave=0,
         wave_ready_time=now,
         targets=[

@@ -56,6 +56,8 @@ class FakePod:
     ready: bool = False
     ends: datetime | None = None
     sick: bool = False
+    crashing: bool = False
+    live: bool = False
 
     @property
     def terminating(self) -> bool:
@@ -70,6 +72,8 @@ class FakePod:
             started=to_second(self.started) if self.started else None,
             ready=self.ready,
             terminating=self.terminating,
+            live=self.live,
+            failing="container app crashes" if self.crashing else None,
         )
 
 
@@ -90,6 +94,8 @@ class FakeDeployment:
     template_time: datetime | None = None
     sick: Callable[[str | None], bool] = lambda stamp: False
     gives_up: bool = False
+    wave: int = 0
+    paused: bool = False
     stamps: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -155,6 +161,8 @@ class FakeNamespace:
 
     def _roll(self, deployment: FakeDeployment) -> None:
         """maxSurge 1, maxUnavailable 0."""
+        if deployment.paused:
+            return
         if deployment.template_time is None or deployment.seen_stamp != deployment.stamp:
             deployment.template_time = self.now()
         deployment.seen_stamp, deployment.seen_replicas = deployment.stamp, deployment.replicas
@@ -200,4 +208,6 @@ class FakeNamespace:
             template_time=to_second(deployment.template_time) if observed and deployment.template_time else None,
             settled=observed and len(live) == len(ready) == deployment.replicas,
             failure="deadline exceeded" if deployment.gives_up else None,
+            paused="spec.paused is set: resume the rollout" if deployment.paused else None,
+            wave=deployment.wave,
         )

@@ -143,6 +143,12 @@ class Lab:
             self.resource.generation += 1
             self.resource.version += 1
 
+    def say(self, **words: str) -> None:
+        """The user's annotations: `cancel_request`, `resume_request`."""
+        for name, text in words.items():
+            setattr(self.resource, name, text)
+        self.resource.version += 1
+
     def delete(self) -> None:
         self.resource.deleting = True
         self.resource.version += 1

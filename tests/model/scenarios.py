@@ -120,6 +120,33 @@ def _crowd() -> Lab:
     return lab
 
 
+def _waves(spec: RotationSpec | None = None) -> Lab:
+    """A canary, whose pods are replaced slowly, before the others; and one restart at a time."""
+    lab = make_lab(spec or make_spec(rollout=RolloutSpec(max_concurrent=1, wave_soak=5 * SECOND)))
+    lab.namespace.deployments["worker"].wave = -1
+    lab.deploy("web-b", 1)
+    lab.deploy("idle", 0)
+    lab.elapse(3 * SECOND)
+    return lab
+
+
+def _waves_cancelled() -> Lab:
+    """The canary came up, and those after it do not."""
+    lab = _waves(make_spec(rollout=RolloutSpec(wave_soak=2 * SECOND, timeout=25 * SECOND)))
+    for name in ("web", "web-b"):
+        lab.namespace.deployments[name].sick = lambda stamp: stamp is not None and not stamp.endswith("cancelled")
+    return lab
+
+
+def _paused() -> Lab:
+    """Held for longer than the rollout may take, until the user resumes the Deployment."""
+    lab = make_lab(make_spec(rollout=RolloutSpec(timeout=12 * SECOND)))
+    web = lab.namespace.deployments["web"]
+    web.paused = True
+    lab.after(30 * SECOND, lambda: setattr(web, "paused", False))
+    return lab
+
+
 _SOAKED = make_spec(soak=10 * SECOND)
 _DOUBLE = make_spec(secret_ref={"previous_key": "OLD", "client_id_key": "ID"})
 _TRUSTING = make_spec(verify=VerifySpec(mode=VerifyMode.SKIP))
@@ -133,6 +160,9 @@ SCENARIOS = [
     Scenario("slow provider", _slow_provider),
     Scenario("late in the second", lambda: make_lab(offset=timedelta(milliseconds=650))),
     Scenario("strays", _crowd),
+    Scenario("waves", _waves),
+    Scenario("paused", _paused),
+    Scenario("waves, cancelled", _waves_cancelled, Phase.CANCELLED, fresh=False, restarts=2),
     Scenario("not accepted", _unaccepted, Phase.CANCELLED, fresh=False, restarts=0),
     Scenario("never ready", _sick, Phase.CANCELLED, fresh=False, restarts=2),
     Scenario("dropped values linger", _lingering, Phase.CANCELLED, fresh=False, restarts=2),

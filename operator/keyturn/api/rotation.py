@@ -299,6 +299,8 @@ class RotationRecord(KubeModel):
     """Why it is being cancelled."""
     resumed: str | None = None
     """The annotation keyturn.dev/resume that was followed last."""
+    held_since: MicroTime | None = None
+    """Since when the rollout waits only for what others must end; this time does not count towards its timeout."""
     wave: int | None = None
     """The wave up to which workloads may be restarted."""
     wave_ready_time: MicroTime | None = None

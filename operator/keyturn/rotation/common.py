@@ -42,7 +42,8 @@ def turned(record: RotationRecord) -> RotationRecord:
 
 def move(world: World, phase: Phase, **changes: Any) -> RotationRecord:
     """The record as it enters a phase: the phase's clock starts now."""
-    return world.record.model_copy(update={"phase": phase, "phase_started_time": world.now, **changes})
+    entered = {"phase": phase, "phase_started_time": world.now, "held_since": None}
+    return world.record.model_copy(update={**entered, **changes})
 
 
 def overdue(world: World, limit: timedelta) -> bool:

@@ -172,8 +172,14 @@ def _rolling_out(world: World, spec: RotationSpec) -> Step:
 
 def _behind(world: World, spec: RotationSpec, gate: Problem, turn: Turn) -> Step:
     """The rollout is not complete: wait, without end for what only others can end, else until it takes too long."""
+    record, held = world.record, gate.reason in HOLDS
+    if held and record.held_since is None:
+        return Advance(record.model_copy(update={"held_since": world.now}))
+    if not held and record.held_since is not None:
+        begun = record.phase_started_time + (world.now - record.held_since)
+        return Advance(record.model_copy(update={"held_since": None, "phase_started_time": begun}))
     late = overdue(world, spec.rollout.timeout)
-    if late and gate.reason not in HOLDS:
+    if late and not held:
         reason = gate.reason if gate.lasting else "RolloutTimeout"
         return _fail(world, spec, reason, f"the rollout took too long: {gate.message}")
     message = f"{turn.waiting_for}; {gate.message}" if turn.waiting_for else gate.message
