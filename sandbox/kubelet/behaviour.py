@@ -1,9 +1,11 @@
 """How a pod is to behave: defaults of the stand-in, overridden by annotations on the pod (template)."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
+
+from sandbox.traffic.report import fingerprint
 
 PREFIX = "sandbox.keyturn.dev/"
 STAMP = "keyturn.dev/rotation"
@@ -22,11 +24,22 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
+class Unless:
+    """What containers do that find another value than the good one under `key` of Secret `secret`."""
+
+    kind: Kind
+    secret: str
+    key: str
+    good: str
+    """The good value's fingerprint."""
+
+
+@dataclass(frozen=True)
 class Behaviour:
     """Times are in seconds. Each field can be set for a pod by the annotation of its name, with dashes, under PREFIX:
-    `sandbox.keyturn.dev/ready-after: 500ms`; `kind` by `sandbox.keyturn.dev/behavior: crash-loop`.
-    `sandbox.keyturn.dev/behavior-when-stamped` does the same for pods that a rotation restarted, and not for those
-    that its cancellation restarted: an application that cannot start with the new value.
+    `sandbox.keyturn.dev/ready-after: 500ms`; `kind` by `sandbox.keyturn.dev/behavior: crash-loop`; `unless` by what the
+    function of that name makes. With `-when-stamped` at its end, an annotation is for pods that a rotation restarted
+    by their template, and not for those that its cancellation restarted.
     """
 
     kind: Kind = Kind.RUN
@@ -34,16 +47,32 @@ class Behaviour:
     """From the binding to the start of the containers."""
     ready_after: float = 0.05
     """From the start of the containers to Ready."""
+    unready_after: float = 0.0
+    """From Ready to unready for good; 0 is never."""
     terminate_after: float = 0.05
     """From the deletion to the end of the containers; never longer than the pod's grace period."""
     run_for: float = 1.0
     """How long the containers of a `complete` or `crash-loop` pod run."""
     crash_backoff: float = 1.0
-    """The first wait of a `crash-loop` pod; it doubles up to 16 times that."""
+    """The first wait of a `crash-loop` pod, before its second restart; it doubles up to 16 times that."""
+    unless: Unless | None = None
+    """Overrides `kind`, looked at whenever the containers start; where a volume shows them the value, all the time."""
+
+
+_DURATIONS = {
+    field.name.replace("_", "-"): field.name for field in fields(Behaviour) if field.name not in ("kind", "unless")
+}
 
 
 class BehaviourError(ValueError):
     """An annotation can't be understood; the message names it and shows what would be."""
+
+
+def unless(kind: Kind, secret: str, key: str, good: str) -> dict[str, str]:
+    """The annotation of pods that work with the value `good` and do `kind` with any other: an application that the new
+    value breaks, and that the old one heals, however it comes to see them.
+    """
+    return {f"{PREFIX}behavior-unless": f"{kind} {secret}/{key} {fingerprint(good)}"}
 
 
 def behaviour_of(pod: dict[str, Any], defaults: Behaviour) -> Behaviour:
@@ -74,14 +103,29 @@ def seconds(text: str) -> float:
 def _setting(key: str, value: str) -> dict[str, Any]:
     name = key.removeprefix(PREFIX)
     if name == "behavior":
-        if value not in set(Kind):
-            raise BehaviourError(f"annotation {key}: {value!r} is none of {', '.join(Kind)}")
-        return {"kind": Kind(value)}
-    field = name.replace("-", "_")
-    if field not in Behaviour.__dataclass_fields__ or field == "kind":
-        known = ", ".join(f.replace("_", "-") for f in Behaviour.__dataclass_fields__ if f != "kind")
-        raise BehaviourError(f"annotation {key} is not known: there are behavior, {known}")
+        return {"kind": _kind(key, value)}
+    if name == "behavior-unless":
+        return {"unless": _unless(key, value)}
+    if name not in _DURATIONS:
+        raise BehaviourError(
+            f"annotation {key} is not known: there are behavior, behavior-unless, {', '.join(_DURATIONS)}"
+        )
     try:
-        return {field: seconds(value)}
+        return {_DURATIONS[name]: seconds(value)}
     except ValueError as error:
         raise BehaviourError(f"annotation {key}: {error}") from error
+
+
+def _kind(key: str, value: str) -> Kind:
+    if value not in set(Kind):
+        raise BehaviourError(f"annotation {key}: {value!r} is none of {', '.join(Kind)}")
+    return Kind(value)
+
+
+def _unless(key: str, value: str) -> Unless:
+    match value.replace("/", " ").split():
+        case [kind, secret, secret_key, good]:
+            return Unless(_kind(key, kind), secret, secret_key, good)
+    raise BehaviourError(
+        f"annotation {key}: {value!r} is not <behavior> <Secret>/<key> <fingerprint of the good value>"
+    )

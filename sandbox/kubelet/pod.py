@@ -1,6 +1,7 @@
 """The life of one pod, from the binding to its removal, told to the API server step by step."""
 
 import asyncio
+import base64
 import datetime
 import logging
 from typing import Any
@@ -10,10 +11,13 @@ from sandbox.kubelet.api import API, APIError
 from sandbox.kubelet.behaviour import Behaviour, Kind
 from sandbox.kubelet.hooks import PodHooks
 from sandbox.kubelet.references import Reference, problem, required
+from sandbox.traffic.consumption import Way, ways
+from sandbox.traffic.report import fingerprint
 
 log = logging.getLogger(__name__)
 
 _RETRY_REFERENCES = 0.25
+_VOLUME_REFRESH = 0.25
 _LONGEST_BACKOFF = 16  # times the first one
 _COLLECTIONS = {"Secret": "secrets", "ConfigMap": "configmaps"}
 
@@ -30,6 +34,7 @@ class PodLife:
         self._path = f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
         self._bound = self._started = _now()
         self._restarts = 0
+        self._last_state: dict[str, Any] | None = None
         self._runs = False
         self._ending = asyncio.Event()  # deletion was asked for, or the object is gone
         self._gone = asyncio.Event()
@@ -66,19 +71,15 @@ class PodLife:
         await self._show("Pending", status.Containers(status.waiting("ContainerCreating")))
         if await self._ends_within(self._behaviour.start_after) or not await self._references_exist():
             return
-        match self._behaviour.kind:
-            case Kind.CRASH_LOOP:
-                await self._crash_loop()
-            case Kind.COMPLETE:
-                await self._start()
-                if not await self._ends_within(self._behaviour.run_for):
-                    await self._finish("Succeeded", 0)
-            case Kind.NEVER_READY:
-                await self._start()
-            case Kind.RUN:
-                await self._start()
-                if self._behaviour.ready_after and not await self._ends_within(self._behaviour.ready_after):
-                    await self._show("Running", self._running(ready=True))
+        kind: Kind | None = await self._kind(self._behaviour.kind)
+        while kind is not None:
+            match kind:
+                case Kind.CRASH_LOOP:
+                    kind = await self._crash()
+                case Kind.COMPLETE:
+                    kind = await self._complete()
+                case Kind.RUN | Kind.NEVER_READY:
+                    kind = await self._serve(kind)
 
     async def _bind(self) -> None:
         if self.pod["spec"].get("nodeName"):
@@ -117,36 +118,81 @@ class PodLife:
                 return reference, message
         return None
 
-    async def _crash_loop(self) -> None:
-        backoff = self._behaviour.crash_backoff
-        while True:
-            await self._start()
-            if await self._ends_within(self._behaviour.run_for):
-                return
-            if self.pod["spec"].get("restartPolicy") == "Never":
-                await self._finish("Failed", 1)
-                return
-            await self._stop()
-            self._restarts += 1
-            message = f"back-off {backoff:g}s restarting failed container"
-            await self._show(
-                "Running",
-                status.Containers(
-                    status.waiting("CrashLoopBackOff", message),
-                    restarts=self._restarts,
-                    last_state=status.terminated(self._started, _now(), 1),
-                ),
-            )
-            if await self._ends_within(backoff):
-                return
-            backoff = min(2 * backoff, _LONGEST_BACKOFF * self._behaviour.crash_backoff)
+    async def _kind(self, before: Kind) -> Kind:
+        """What the containers do with the value that they find now; `before` when they find none."""
+        unless = self._behaviour.unless
+        if unless is None:
+            return self._behaviour.kind
+        namespace = self.pod["metadata"]["namespace"]
+        secret = await self._api.get(f"/api/v1/namespaces/{namespace}/secrets/{unless.secret}")
+        value = ((secret or {}).get("data") or {}).get(unless.key)
+        if value is None:
+            return before
+        good = fingerprint(base64.b64decode(value).decode(errors="replace")) == unless.good
+        return self._behaviour.kind if good else unless.kind
 
-    async def _start(self) -> None:
+    # Each of these three returns what the containers do next, or None at their end.
+
+    async def _serve(self, kind: Kind) -> Kind | None:
+        behaviour = self._behaviour
+        at_once = kind == Kind.RUN and not behaviour.ready_after
+        if not self._runs:
+            await self._start(ready=at_once)
+        elif at_once or kind == Kind.NEVER_READY:
+            await self._show("Running", self._running(ready=at_once))
+        if kind == Kind.RUN and not at_once:
+            if await self._ends_within(behaviour.ready_after):
+                return None
+            await self._show("Running", self._running(ready=True))
+        if kind == Kind.RUN and behaviour.unready_after:
+            if await self._ends_within(behaviour.unready_after):
+                return None
+            await self._show("Running", self._running(ready=False))
+        return await self._changed(kind)
+
+    async def _complete(self) -> Kind | None:
+        await self._start(ready=True)
+        if not await self._ends_within(self._behaviour.run_for):
+            await self._finish("Succeeded", 0)
+        return None
+
+    async def _crash(self) -> Kind | None:
+        if not self._runs:
+            await self._start(ready=False)
+        if await self._ends_within(self._behaviour.run_for):
+            return None
+        if self.pod["spec"].get("restartPolicy") == "Never":
+            await self._finish("Failed", 1)
+            return None
+        await self._stop()
+        self._last_state = status.terminated(self._started, _now(), 1)
+        if self._restarts and await self._backs_off():
+            return None
+        self._restarts += 1
+        return await self._kind(Kind.CRASH_LOOP)
+
+    async def _backs_off(self) -> bool:
+        """Wait before the next start, as kubelets do from the second failure on; True when the pod ends meanwhile."""
+        wait = self._behaviour.crash_backoff * min(2 ** (self._restarts - 1), _LONGEST_BACKOFF)
+        reason = status.waiting("CrashLoopBackOff", f"back-off {wait:g}s restarting failed container")
+        shown = status.Containers(reason, restarts=self._restarts, last_state=self._last_state)
+        await self._show("Running", shown)
+        return await self._ends_within(wait)
+
+    async def _changed(self, kind: Kind) -> Kind | None:
+        """Wait until a volume shows another value, with which the containers do something else."""
+        unless = self._behaviour.unless
+        if unless is None or Way.LIVE not in ways(self.pod, unless.secret, unless.key):
+            return None
+        while not await self._ends_within(_VOLUME_REFRESH):
+            if (now := await self._kind(kind)) != kind:
+                return now
+        return None
+
+    async def _start(self, *, ready: bool) -> None:
         self._runs = True
         await self._call_hook("started")
         self._started = _now()
-        kind = self._behaviour.kind
-        ready = kind == Kind.COMPLETE or (kind == Kind.RUN and self._behaviour.ready_after == 0)
         await self._show("Running", self._running(ready=ready))
 
     async def _stop(self) -> None:
@@ -178,7 +224,8 @@ class PodLife:
         self.observe(answer)
 
     def _running(self, *, ready: bool) -> status.Containers:
-        return status.Containers(status.running(self._started), ready=ready, restarts=self._restarts)
+        running = status.running(self._started)
+        return status.Containers(running, ready=ready, restarts=self._restarts, last_state=self._last_state)
 
     async def _ends_within(self, seconds: float) -> bool:
         return await _within(self._ending, seconds)

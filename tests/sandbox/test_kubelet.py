@@ -191,6 +191,13 @@ def test_crash_loop_shows_growing_restarts(cluster: Cluster) -> None:
     assert cluster.record.of("crashing")[:4] == ["started", "stopped", "started", "stopped"]
 
 
+def test_a_pod_can_become_unready_after_a_while(cluster: Cluster) -> None:
+    cluster.resources.apply([pod("failing", {"unready-after": "300ms"})])
+    eventually(lambda: cluster.container("failing").get("ready"), "failing is ready")
+    eventually(lambda: not cluster.container("failing")["ready"], "failing is unready")
+    assert cluster.container("failing")["state"]["running"]
+
+
 def test_a_missing_secret_and_key_keep_the_container_from_starting(cluster: Cluster) -> None:
     variable = {"name": "SECRET", "valueFrom": {"secretKeyRef": {"name": "late", "key": "value"}}}
     cluster.resources.apply([pod("needy", container={"env": [variable]})])

@@ -12,8 +12,9 @@ from aiohttp import web
 
 from sandbox.controlplane import Endpoint, certificates
 from sandbox.kubelet.api import API, APIError
-from sandbox.kubelet.behaviour import Behaviour, BehaviourError, Kind, behaviour_of, seconds
+from sandbox.kubelet.behaviour import Behaviour, BehaviourError, Kind, Unless, behaviour_of, seconds, unless
 from sandbox.kubelet.references import Reference, problem, required
+from sandbox.traffic.report import fingerprint
 
 
 @pytest.mark.parametrize(("text", "value"), [("500ms", 0.5), ("2s", 2), ("1m30s", 90), ("1.5h", 5400), ("0s", 0)])
@@ -44,12 +45,26 @@ def test_pods_of_jobs_complete_unless_told_otherwise() -> None:
     assert behaviour_of(told, Behaviour()).kind == Kind.CRASH_LOOP
 
 
+def test_the_value_with_which_a_pod_works_is_known_by_its_fingerprint() -> None:
+    annotations = unless(Kind.CRASH_LOOP, "m2m", "CLIENT_SECRET", "good-value")
+    assert "good-value" not in str(annotations)
+    found = behaviour_of({"metadata": {"annotations": annotations}}, Behaviour())
+    assert found.kind == Kind.RUN
+    assert found.unless == Unless(Kind.CRASH_LOOP, "m2m", "CLIENT_SECRET", fingerprint("good-value"))
+
+
 @pytest.mark.parametrize(
     ("annotations", "message"),
     [
         ({"behavior": "explode"}, "'explode' is none of run, never-ready, crash-loop, complete"),
-        ({"ready_befor": "1s"}, "sandbox.keyturn.dev/ready-befor is not known: there are behavior, start-after"),
+        (
+            {"ready_befor": "1s"},
+            "sandbox.keyturn.dev/ready-befor is not known: there are behavior, behavior-unless",
+        ),
         ({"kind": "run"}, "sandbox.keyturn.dev/kind is not known"),
+        ({"unless": "run"}, "sandbox.keyturn.dev/unless is not known"),
+        ({"behavior_unless": "crash-loop m2m"}, "'crash-loop m2m' is not <behavior> <Secret>/<key> <fingerprint"),
+        ({"behavior_unless": "explode m2m/K f"}, "'explode' is none of run"),
         ({"run_for": "long"}, "sandbox.keyturn.dev/run-for: 'long' is no duration"),
     ],
 )
