@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from keyturn.api.observed import Pod, Template, Workload
@@ -36,7 +38,7 @@ JOB = Workload(kind="Job", name="web", restartable=False, desired=1, manual="it 
     ],
 )
 def test_targets(workload: Workload, pods: list[Pod], state: TargetState, words: str | None) -> None:
-    pods = [Pod(**{**_fields(one), "owner": (workload.kind, workload.name)}) for one in pods]
+    pods = [replace(one, owner=(workload.kind, workload.name)) for one in pods]
     seen = view([workload], pods, record())
     listed = targets(seen)
     assert [target.state for target in listed] == [state]
@@ -44,10 +46,6 @@ def test_targets(workload: Workload, pods: list[Pod], state: TargetState, words:
     assert message is None if words is None else message is not None and words in message
     assert (rollout_gate(seen) is None) is (state is READY)
     assert (behind_message(listed) is None) is (state is READY)
-
-
-def _fields(one: Pod) -> dict[str, object]:
-    return {field: getattr(one, field) for field in Pod.__dataclass_fields__}
 
 
 def test_strays_hold_the_gate() -> None:
