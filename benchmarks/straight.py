@@ -32,12 +32,13 @@ class StraightScript:
         self._provider.close()
 
     def rotate(self, client: str, namespace: str, secret: tuple[str, str], deployment: str, mark: str) -> None:
-        """Inspect, start, verify, write the Secret, restart the Deployment, wait for its rollout, finalize."""
+        """Inspect, start, verify, write the Secret, restart, wait for the rollout, finalize, try the old value."""
         managed = f"/v1/m2m/clients/{client}"
         name, key = secret
         self._provider.get(managed).raise_for_status()
         started = self._provider.post(f"{managed}/secrets/rotate/start", json={}).raise_for_status()
         value = started.json()["m2m_client"]["next_client_secret"]
+        old = self._kube.get(f"/api/v1/namespaces/{namespace}/secrets/{name}").raise_for_status().json()["data"][key]
         wanted = {"grant_type": "client_credentials", "client_id": client, "client_secret": value}
         self._provider.post(f"/v1/public/{self._project}/oauth2/token", json=wanted).raise_for_status()
         self._patch(
@@ -47,6 +48,9 @@ class StraightScript:
         template = {"metadata": {"annotations": {"restarted": mark}}}
         self._wait_for_rollout(path, self._patch(f"{path}/{deployment}", {"spec": {"template": template}}))
         self._provider.post(f"{managed}/secrets/rotate", json={}).raise_for_status()
+        dropped = {**wanted, "client_secret": base64.b64decode(old).decode()}
+        if self._provider.post(f"/v1/public/{self._project}/oauth2/token", json=dropped).is_success:
+            raise RuntimeError("the provider still accepts the old value")
 
     def _patch(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = (

@@ -156,4 +156,5 @@ def _withdraw(world: World) -> Step:
     secret = world.see_secret()
     theirs = journal is not None and secret is not None and secret.value not in (None, journal.previous)
     kept = f"; Secret {secret.name} keeps the value that somebody else put in" if theirs and secret is not None else ""
-    return Finish(Result.CANCELLED, f"{reason}; the previous value is in force{kept}")
+    message = f"{reason}; the previous value is in force, nothing runs on the new one, and the provider has dropped it"
+    return Finish(Result.CANCELLED, f"{message}{kept}")

@@ -234,17 +234,33 @@ class Announcement:
 
 
 def announcements(before: RotationStatus, after: RotationStatus, step: Reportable) -> list[Announcement]:
-    """The Events for a status that was just written: for an end, for a phase entered, for a new reason to stall."""
+    """The Events for a status that was just written: for an end, a phase entered, the way back, a reason to stall."""
     said: list[Announcement] = []
     ended, record = after.last_rotation, after.rotation
     if ended is not None and (before.last_rotation is None or before.last_rotation.id != ended.id):
         said.append(_announce(_ENDED[ended.result], ended.message))
     if record is not None and (before.rotation is None or before.rotation.phase is not record.phase):
         said.append(_announce(record.phase, _entered_message(record)))
+    if _restored(after) and not _restored(before):
+        said.append(Announcement("PreviousValueRestored", _restored_message(after)))
     known = {condition.reason for condition in before.conditions if condition.type == ConditionType.STALLED}
     if isinstance(step, Wait) and step.stalled and step.reason not in known:
         said.append(Announcement(step.reason, step.message[:MESSAGE_LIMIT], warning=True))
     return said
+
+
+def _restored(status: RotationStatus) -> bool:
+    """Whether the Secret holds the previous value again, on the way back."""
+    record = status.rotation
+    return record is not None and record.phase is Phase.CANCELLING and record.restored_time is not None
+
+
+def _restored_message(status: RotationStatus) -> str:
+    record = status.rotation
+    assert record is not None
+    names = ", ".join(f"{target.kind}/{target.name}" for target in record.targets if target.restarted)
+    name = record.subject.secret_ref.name
+    return f"the previous value is in Secret {name} again; rolling back: {names or 'no workload'}"
 
 
 def _announce(phase: Phase, message: str) -> Announcement:
