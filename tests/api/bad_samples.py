@@ -158,8 +158,23 @@ BAD: Final[tuple[Bad, ...]] = (
     ),
     Bad(ROTATION_KIND, "rollout.timeout", "9s999ms", "must be between 10s and 24h", by_rule=True),
     Bad(ROTATION_KIND, "rollout.timeout", "24h1ms", "must be between 10s and 24h", by_rule=True),
-    Bad(ROTATION_KIND, "rollout.waveSoak", "24h1ms", "must be between 0s and 24h", by_rule=True),
     Bad(ROTATION_KIND, "rollout.volumeRefresh", "61m", "must be between 0s and 1h", by_rule=True),
+    Bad(
+        ROTATION_KIND,
+        "rollout.waveSoak",
+        "15m",
+        "must be longer than spec.rollout.waveSoak",
+        field="rollout.timeout",
+        by_rule=True,
+    ),
+    Bad(
+        ROTATION_KIND,
+        "rollout",
+        {"restart": "EnvOnly", "volumeRefresh": "15m"},
+        "must be longer than spec.rollout.volumeRefresh",
+        field="rollout.timeout",
+        by_rule=True,
+    ),
     Bad(ROTATION_KIND, "rollout.discover", False, "may be false only with spec.rollout.targets", by_rule=True),
     *(
         Bad(ROTATION_KIND, "rollout.selector.matchLabels", {"app": "web", key: "x"}, _LABELS, by_rule=True)

@@ -176,7 +176,7 @@ GOOD: Final[tuple[Good, ...]] = (
     ),
     Good(ROTATION_KIND, {"rollout.timeout": "10s", "verify.timeout": "1s", "soak": "0s"}),
     Good(ROTATION_KIND, {"rollout.timeout": "24h", "verify.timeout": "60m", "soak": "168h"}),
-    Good(ROTATION_KIND, {"rollout.restart": "EnvOnly", "rollout.volumeRefresh": "0s", "rollout.waveSoak": "24h"}),
+    Good(ROTATION_KIND, {"rollout.restart": "EnvOnly", "rollout.volumeRefresh": "0s", "rollout.waveSoak": "14m59s"}),
     Good(ROTATION_KIND, {"rollout.volumeRefresh": "1h", "rollout.maxConcurrent": 1000}),
     Good(ROTATION_KIND, {"rollout.discover": False, "rollout.targets": [{"kind": "Rollout", "name": "a"}]}),
     Good(ROTATION_KIND, {"rollout.discover": False, "rollout.selector": {}}),

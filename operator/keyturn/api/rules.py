@@ -32,7 +32,7 @@ from keyturn.api.provider import (
     ProviderKind,
     ProviderSpec,
 )
-from keyturn.api.rotation import CLIENT_ID_PATTERN, RotationSpec, SelectorOperator
+from keyturn.api.rotation import CLIENT_ID_PATTERN, RestartPolicy, RotationSpec, SelectorOperator
 
 ROTATION_KIND: Final = "ClientSecretRotation"
 PROVIDER_BLOCKS: Final = ("stytch", "janrain", "snaptrade")
@@ -127,8 +127,21 @@ _ROTATION: Final[tuple[Rule[RotationSpec], ...]] = (
         ),
     ),
     _between("rollout.timeout", "10s", "24h", lambda spec: spec.rollout.timeout),
-    _between("rollout.waveSoak", "0s", "24h", lambda spec: spec.rollout.wave_soak),
     _between("rollout.volumeRefresh", "0s", "1h", lambda spec: spec.rollout.volume_refresh),
+    Rule(
+        "rollout.timeout",
+        "must be longer than spec.rollout.waveSoak, which counts towards it",
+        "duration(self.rollout.timeout) > duration(self.rollout.waveSoak)",
+        lambda spec: spec.rollout.timeout > spec.rollout.wave_soak,
+    ),
+    Rule(
+        "rollout.timeout",
+        "must be longer than spec.rollout.volumeRefresh with restart: EnvOnly, which waits for volumes",
+        "self.rollout.restart != 'EnvOnly' || duration(self.rollout.timeout) > duration(self.rollout.volumeRefresh)",
+        lambda spec: (
+            spec.rollout.restart is not RestartPolicy.ENV_ONLY or spec.rollout.timeout > spec.rollout.volume_refresh
+        ),
+    ),
     Rule(
         "rollout.discover",
         "may be false only with spec.rollout.targets or spec.rollout.selector: nothing would be waited for",
