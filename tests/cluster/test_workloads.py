@@ -7,13 +7,17 @@ from typing import Any
 
 import pytest
 
-from keyturn.api.observed import Pod, Workload
-from keyturn.cluster.workloads import STAMP, Namespace, consumers_of
+from keyturn.api.observed import Consumers, Pod, Workload
+from keyturn.api.rotation import RolloutSpec
+from keyturn.cluster.listing import Namespace
+from keyturn.cluster.objects import STAMP
+from keyturn.cluster.workloads import consumers_of
 
 READER = {"containers": [{"name": "app", "envFrom": [{"secretRef": {"name": "app"}}]}]}
 STRANGER = {"containers": [{"name": "app"}]}
 CREATED = "2026-03-01T12:00:00Z"
 LATER = "2026-03-01T12:05:00Z"
+EVERYTHING = RolloutSpec()
 
 
 def at(text: str) -> datetime:
@@ -21,11 +25,12 @@ def at(text: str) -> datetime:
 
 
 def owned(kind: str, name: str, *, controller: bool = True) -> list[dict[str, Any]]:
-    return [{"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": name, "controller": controller}]
+    group = {"Job": "batch/v1", "CronJob": "batch/v1", "Rollout": "argoproj.io/v1alpha1"}.get(kind, "apps/v1")
+    return [{"apiVersion": group, "kind": kind, "name": name, "uid": name, "controller": controller}]
 
 
 def meta(name: str, **more: Any) -> dict[str, Any]:
-    return {"name": name, "namespace": "ns", "creationTimestamp": CREATED, "generation": 1, **more}
+    return {"name": name, "uid": name, "namespace": "ns", "creationTimestamp": CREATED, "generation": 1, **more}
 
 
 def deployment(
@@ -61,28 +66,33 @@ def pod(
     return {"metadata": meta(name, **references, **parts), "spec": spec, "status": status}
 
 
+def seen(rollout: RolloutSpec = EVERYTHING, **objects: list[dict[str, Any]]) -> Consumers:
+    """Who uses the Secret `app` in a namespace that holds these objects."""
+    return consumers_of(Namespace(**objects), "app", rollout)
+
+
 def workload(item: dict[str, Any], *replicasets: dict[str, Any]) -> Workload:
     """The one workload among the consumers of a namespace that holds this Deployment."""
-    found = consumers_of(Namespace([item], list(replicasets), []), "app").workloads
+    found = seen(deployments=[item], replicasets=list(replicasets)).workloads
     assert len(found) == 1
     return found[0]
 
 
 def only_pod(item: dict[str, Any], *replicasets: dict[str, Any]) -> Pod:
-    found = consumers_of(Namespace([], list(replicasets), [item]), "app").pods
+    found = seen(pods=[item], replicasets=list(replicasets)).pods
     assert len(found) == 1
     return found[0]
 
 
 def test_an_empty_namespace_has_no_consumers() -> None:
-    found = consumers_of(Namespace([], [], []), "app")
+    found = seen()
     assert (found.workloads, found.pods) == ((), ())
 
 
 def test_strangers_are_left_alone() -> None:
     """I7"""
-    namespace = Namespace([deployment(STRANGER)], [replicaset()], [pod(spec=STRANGER, owner=("ReplicaSet", "web-1"))])
-    found = consumers_of(namespace, "app")
+    stranger = pod(spec=STRANGER, owner=("ReplicaSet", "web-1"))
+    found = seen(deployments=[deployment(STRANGER)], replicasets=[replicaset()], pods=[stranger])
     assert (found.workloads, found.pods) == ((), ())
 
 
@@ -104,7 +114,7 @@ def test_a_pod_without_a_known_chain_stands_for_the_nearest_owner() -> None:
 )
 def test_only_pods_that_have_ended_hold_nothing(phase: str, counts: int) -> None:
     """I4: a pod on a lost node may still run."""
-    assert len(consumers_of(Namespace([], [], [pod(status={"phase": phase})]), "app").pods) == counts
+    assert len(seen(pods=[pod(status={"phase": phase})]).pods) == counts
 
 
 def test_a_terminating_pod_still_counts() -> None:
@@ -116,8 +126,10 @@ def test_a_terminating_pod_still_counts() -> None:
 
 def test_a_deployment_whose_template_no_longer_reads_counts_while_its_pods_do() -> None:
     """I4: the user removed the reference, and the old ReplicaSet still runs."""
-    namespace = Namespace([deployment(STRANGER)], [replicaset()], [pod(owner=("ReplicaSet", "web-1"))])
-    assert [found.name for found in consumers_of(namespace, "app").workloads] == ["web"]
+    found = seen(
+        deployments=[deployment(STRANGER)], replicasets=[replicaset()], pods=[pod(owner=("ReplicaSet", "web-1"))]
+    )
+    assert [found.name for found in found.workloads] == ["web"]
 
 
 def test_a_pod_tells_its_stamp_its_times_and_whether_it_is_ready() -> None:
@@ -140,7 +152,7 @@ def test_a_deployment_that_is_rolled_out_is_settled() -> None:
     found = workload(deployment(stamp="r-1"))
     assert (found.kind, found.name, found.restartable, found.stamp) == ("Deployment", "web", True, "r-1")
     assert (found.desired, found.observed, found.settled) == (3, True, True)
-    assert (found.failure, found.paused) == (None, False)
+    assert (found.failure, found.paused) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ from typing import Any, cast
 
 import pytest
 
+from keyturn.api.rotation import RolloutSpec
 from keyturn.cluster.client import Kube, Resource
-from keyturn.cluster.errors import ClusterError, Unavailable
+from keyturn.cluster.errors import ClusterError, NotFound, Unavailable
 from keyturn.cluster.observer import Key, Observers
-from keyturn.cluster.resources import PODS
+from keyturn.cluster.resources import CRONJOBS, CRONJOBS_BETA, DEPLOYMENTS, PODS, REPLICASETS, ROLLOUTS, STATEFULSETS
 from tests.controller.virtual import virtually
 
 LISTING_SECONDS = 1.0
@@ -23,16 +24,24 @@ class FakeKube:
     def __init__(self) -> None:
         self.begun: list[float] = []
         self.failing = False
+        self.present: tuple[Resource, ...] = ()
+        self.absent: set[Resource] = set()
+        self.listed: list[Resource] = []
         self.watching: list[str] = []
         self.streams: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
     async def list(self, resource: Resource, namespace: str) -> list[dict[str, Any]]:
         now = asyncio.get_running_loop().time()
+        self.listed.append(resource)
         if resource is PODS:
             self.begun.append(now)
         await asyncio.sleep(LISTING_SECONDS)
         if self.failing:
             raise Unavailable("down")
+        if resource in self.absent:
+            raise NotFound("404")
+        if resource in self.present:
+            return [workload("web")]
         return [pod(f"{now:g}")] if resource is PODS else []
 
     async def watch(self, resource: Resource, namespace: str) -> AsyncIterator[dict[str, Any]]:
@@ -49,6 +58,12 @@ def pod(name: str) -> dict[str, Any]:
     return {"metadata": {"name": name, "creationTimestamp": "2026-03-01T12:00:00Z"}, "spec": spec}
 
 
+def workload(name: str) -> dict[str, Any]:
+    template = {"spec": {"containers": []}}
+    meta = {"name": name, "uid": name, "creationTimestamp": "2026-03-01T12:00:00Z", "generation": 1}
+    return {"metadata": meta, "spec": {"template": template}}
+
+
 def observers(kube: FakeKube, woken: list[Key] | None = None) -> Observers:
     return Observers(cast(Kube, kube), (woken if woken is not None else []).append)
 
@@ -57,7 +72,7 @@ async def look(eyes: Observers, after: float = 0, namespace: str = "ns") -> tupl
     """When the caller asked, and when the listing began that it got."""
     await asyncio.sleep(after)
     asked = asyncio.get_running_loop().time()
-    found = await eyes.look(namespace, "app")
+    found = await eyes.look(namespace, "app", RolloutSpec())
     return asked, float(found.pods[0].name)
 
 
@@ -130,7 +145,9 @@ def test_all_followers_are_woken_and_the_watch_ends_with_the_last(followers: int
 
     async def scenario() -> None:
         kube, woken = FakeKube(), list[Key]()
+        kube.present = (DEPLOYMENTS,)
         eyes = observers(kube, woken)
+        await look(eyes)
         keys = [("ns", str(number)) for number in range(followers)]
         for key in keys:
             eyes.follow(key)
@@ -176,9 +193,52 @@ def test_a_watch_that_ends_wakes_and_begins_again() -> None:
         kube.streams.put_nowait(None)
         await settle()
         assert woken == [("ns", "one")]
-        assert len(kube.watching) == 1
+        assert kube.watching == []
         await asyncio.sleep(1)
-        assert len(kube.watching) == 2
+        assert kube.watching == ["pods"]
         await eyes.aclose()
+
+    virtually(scenario())
+
+
+def test_only_what_there_is_gets_watched() -> None:
+    """I12: a kind that the namespace does not use costs no watch, and one that appears gets one."""
+
+    async def scenario() -> None:
+        kube = FakeKube()
+        kube.present = (STATEFULSETS, REPLICASETS)
+        eyes = observers(kube)
+        eyes.follow(("ns", "one"))
+        await settle()
+        assert kube.watching == ["pods"]
+        await look(eyes)
+        await settle()
+        assert sorted(kube.watching) == ["pods", "statefulsets"]
+        kube.present = (DEPLOYMENTS,)
+        await look(eyes)
+        await settle()
+        assert sorted(kube.watching) == ["deployments", "pods", "statefulsets"]
+        eyes.unfollow(("ns", "one"))
+        await settle()
+        await look(eyes)
+        assert kube.watching == []
+        await eyes.aclose()
+
+    virtually(scenario())
+
+
+def test_a_kind_that_is_not_served_is_asked_for_again_after_a_minute() -> None:
+    """CronJobs are in v1beta1 before 1.21; Rollouts only where somebody has installed them, perhaps just now."""
+
+    async def scenario() -> None:
+        kube = FakeKube()
+        kube.absent = {CRONJOBS, ROLLOUTS}
+        eyes = observers(kube)
+        await look(eyes)
+        await look(eyes, namespace="other")
+        assert [kube.listed.count(resource) for resource in (CRONJOBS, ROLLOUTS, CRONJOBS_BETA)] == [1, 1, 2]
+        kube.absent = set()
+        await look(eyes, after=60)
+        assert [kube.listed.count(resource) for resource in (CRONJOBS, ROLLOUTS, CRONJOBS_BETA)] == [2, 2, 2]
 
     virtually(scenario())

@@ -7,18 +7,28 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Final
 
 from keyturn.api.observed import Consumers
+from keyturn.api.rotation import RolloutSpec
 from keyturn.cluster.client import Kube, Resource
 from keyturn.cluster.errors import ClusterError
-from keyturn.cluster.resources import DEPLOYMENTS, PODS, REPLICASETS
-from keyturn.cluster.workloads import Namespace, consumers_of
+from keyturn.cluster.listing import Lister, Namespace
+from keyturn.cluster.resources import DAEMONSETS, DEPLOYMENTS, PODS, ROLLOUTS, STATEFULSETS
+from keyturn.cluster.workloads import consumers_of
 
 Key = tuple[str, str]
 
 _log = logging.getLogger(__name__)
 _BACKOFF_SECONDS: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
+# Their status is waited for. Of all others, the pods tell.
+_WATCHED: Final = {
+    DEPLOYMENTS: attrgetter("deployments"),
+    STATEFULSETS: attrgetter("statefulsets"),
+    DAEMONSETS: attrgetter("daemonsets"),
+    ROLLOUTS: attrgetter("rollouts"),
+}
 
 
 class Observers:
@@ -32,39 +42,40 @@ class Observers:
         """`wake` is called with every following key when something changes in its namespace."""
         self._kube = kube
         self._wake = wake
+        self._lister = Lister(kube)
         self._next: dict[str, asyncio.Task[Namespace]] = {}
         self._running: dict[str, asyncio.Task[Namespace]] = {}
         self._followers: dict[str, set[Key]] = {}
-        self._watches: dict[str, list[asyncio.Task[None]]] = {}
+        self._present: dict[str, list[Resource]] = {}
+        self._watches: dict[str, dict[Resource, asyncio.Task[None]]] = {}
 
-    async def look(self, namespace: str, secret: str) -> Consumers:
-        """Everything in the namespace that reads the Secret. Raises ClusterError."""
+    async def look(self, namespace: str, secret: str, rollout: RolloutSpec) -> Consumers:
+        """Everything in the namespace that uses the Secret, as far as `rollout` says that it counts.
+
+        Raises ClusterError.
+        """
         task = self._next.get(namespace)
         if task is None:
             task = asyncio.create_task(self._list(namespace, self._running.get(namespace)))
             self._next[namespace] = task
-        return consumers_of(await asyncio.shield(task), secret)
+        return consumers_of(await asyncio.shield(task), secret, rollout)
 
     def follow(self, key: Key) -> None:
         """Wake the key (namespace, name) on changes in its namespace, until `unfollow`."""
-        namespace = key[0]
-        self._followers.setdefault(namespace, set()).add(key)
-        if namespace not in self._watches:
-            self._watches[namespace] = [
-                asyncio.create_task(self._watch(resource, namespace), name=f"watch-{resource.plural}-{namespace}")
-                for resource in (PODS, DEPLOYMENTS)
-            ]
+        self._followers.setdefault(key[0], set()).add(key)
+        self._start_watches(key[0])
 
     def unfollow(self, key: Key) -> None:
         followers = self._followers.get(key[0], set())
         followers.discard(key)
         if not followers:
             self._followers.pop(key[0], None)
-            for task in self._watches.pop(key[0], []):
+            self._present.pop(key[0], None)
+            for task in self._watches.pop(key[0], {}).values():
                 task.cancel()
 
     async def aclose(self) -> None:
-        tasks = [task for watches in self._watches.values() for task in watches]
+        tasks = [task for watches in self._watches.values() for task in watches.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, *self._next.values(), *self._running.values(), return_exceptions=True)
@@ -74,13 +85,22 @@ class Observers:
             await asyncio.wait([running])
         self._running[namespace] = self._next.pop(namespace)
         try:
-            deployments, replicasets, pods = await asyncio.gather(
-                *(self._kube.list(resource, namespace) for resource in (DEPLOYMENTS, REPLICASETS, PODS))
-            )
+            listed = await self._lister.list_all(namespace)
         finally:
             if namespace not in self._next:
                 self._running.pop(namespace, None)
-        return Namespace(deployments, replicasets, pods)
+        self._present[namespace] = [resource for resource, items in _WATCHED.items() if items(listed)]
+        if namespace in self._followers:
+            self._start_watches(namespace)
+        return listed
+
+    def _start_watches(self, namespace: str) -> None:
+        """Watch the pods, and the kinds of workloads that there are."""
+        watches = self._watches.setdefault(namespace, {})
+        for resource in (PODS, *self._present.get(namespace, ())):
+            if resource not in watches:
+                name = f"watch-{resource.plural}-{namespace}"
+                watches[resource] = asyncio.create_task(self._watch(resource, namespace), name=name)
 
     async def _watch(self, resource: Resource, namespace: str) -> None:
         failures = 0

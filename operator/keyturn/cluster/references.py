@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+_CONTAINERS = ("initContainers", "containers", "ephemeralContainers")
 _DIRECT_VOLUMES = ("azureFile", "cephfs", "cinder", "flexVolume", "iscsi", "rbd", "scaleIO", "storageos")
 
 
@@ -16,11 +17,36 @@ def reads_secret(pod_spec: dict[str, Any], name: str) -> bool:
     return any(found == name for found in secret_names(pod_spec))
 
 
+def follows_secret(pod_spec: dict[str, Any], name: str) -> bool:
+    """Whether a pod of this spec sees a new value without a restart, in every way in which it reads the Secret.
+
+    Volumes of Secrets follow, unless mounted by subPath (kubernetes.io/docs/concepts/configuration/secret, "Mounted
+    Secrets are updated automatically"). Images are pulled with what is in the Secret then. An init container has ended
+    when the volume changes, and may have copied what it read.
+    """
+    volumes = pod_spec.get("volumes") or []
+    others = [volume for volume in volumes if not _follows(volume)]
+    if reads_secret({**pod_spec, "imagePullSecrets": None, "volumes": others}, name):
+        return False
+    following = {volume["name"] for volume in volumes if _follows(volume) and name in _volume(volume)}
+    return not any(
+        mount["name"] in following and (group == "initContainers" or mount.get("subPath") or mount.get("subPathExpr"))
+        for group in _CONTAINERS
+        for container in pod_spec.get(group) or []
+        for mount in container.get("volumeMounts") or []
+    )
+
+
+def _follows(volume: dict[str, Any]) -> bool:
+    """Whether a volume shows its Secrets as files, which the kubelet keeps up to date."""
+    return "secret" in volume or "projected" in volume
+
+
 def secret_names(pod_spec: dict[str, Any]) -> Iterator[str]:
     """The names of all Secrets that a pod of this spec reads, with repetitions."""
     for pull in pod_spec.get("imagePullSecrets") or []:
         yield pull.get("name", "")
-    for group in ("initContainers", "containers", "ephemeralContainers"):
+    for group in _CONTAINERS:
         for container in pod_spec.get(group) or []:
             yield from _container(container)
     for volume in pod_spec.get("volumes") or []:

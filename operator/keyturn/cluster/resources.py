@@ -17,3 +17,12 @@ PODS: Final = Resource("v1", "pods", "Pod")
 EVENTS: Final = Resource("v1", "events", "Event")
 DEPLOYMENTS: Final = Resource("apps/v1", "deployments", "Deployment")
 REPLICASETS: Final = Resource("apps/v1", "replicasets", "ReplicaSet")
+STATEFULSETS: Final = Resource("apps/v1", "statefulsets", "StatefulSet")
+DAEMONSETS: Final = Resource("apps/v1", "daemonsets", "DaemonSet")
+CONTROLLERREVISIONS: Final = Resource("apps/v1", "controllerrevisions", "ControllerRevision")
+JOBS: Final = Resource("batch/v1", "jobs", "Job")
+CRONJOBS: Final = Resource("batch/v1", "cronjobs", "CronJob")
+CRONJOBS_BETA: Final = Resource("batch/v1beta1", "cronjobs", "CronJob")
+"""Of API servers before 1.21."""
+ROLLOUTS: Final = Resource("argoproj.io/v1alpha1", "rollouts", "Rollout")
+"""Of Argo Rollouts, where its CRD is installed."""

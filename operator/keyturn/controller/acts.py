@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from keyturn.api.observed import Journal, Workload
 from keyturn.api.semantics import Inspection, Outcome, Standing
 from keyturn.cluster import secrets, workloads
+from keyturn.cluster.answers import disown_answer, keep_answer
 from keyturn.cluster.client import Kube
 from keyturn.cluster.errors import ClusterError, Conflict, Invalid, NotFound
 from keyturn.cluster.observer import Observers
@@ -91,7 +92,8 @@ class Acts:
         if what is Aspect.JOURNAL:
             return replace(world, journal=await secrets.read_journal(self._kube, self._owner))
         if what is Aspect.CONSUMERS:
-            return replace(world, consumers=await self._observers.look(namespace, subject.secret_ref.name))
+            consumers = await self._observers.look(namespace, subject.secret_ref.name, world.rollout_spec)
+            return replace(world, consumers=consumers)
         journal = world.journal if isinstance(world.journal, Journal) else None
         inspection = await self._account().inspect(
             subject.client_id,
@@ -117,7 +119,7 @@ class Acts:
             await secrets.open_journal(self._kube, self._owner, _REHEARSAL_STAMP, placeholder, dry_run=True)
         for workload in step.workloads:
             namespace = self._owner.namespace
-            await workloads.restart(self._kube, namespace, workload, _REHEARSAL_STAMP, dry_run=True)
+            await workloads.restart(self._kube, namespace, workload, _REHEARSAL_STAMP, world.now, dry_run=True)
         return replace(world, rehearsed=True)
 
     async def _open_journal(self, previous: SecretStr | None, world: World) -> World:
@@ -138,6 +140,9 @@ class Acts:
         if operation is Operation.START:
             # Once the request is under way its answer must reach the journal, whatever becomes of this worker.
             return await _uninterrupted(asyncio.ensure_future(self._start(step.overlap, replace(world, armed=False))))
+        if operation is Operation.CANCEL and isinstance(world.journal, Journal) and world.journal.pending is None:
+            # A process that led before may still be bringing the answer that is withdrawn here.
+            world = replace(world, journal=await disown_answer(self._kube, self._owner, world.journal))
         act: Callable[[str], Awaitable[Outcome]]
         act, standing = (
             (provider.finalize, Standing.FINISHED)
@@ -158,20 +163,27 @@ class Acts:
         if issued.secret is None:
             return replace(world, inspection=UNOBSERVED, call=call)
         kept = await self._keep(journal, issued.secret, self._context(world))
-        return replace(world, journal=kept, inspection=UNOBSERVED, call=call)
+        return replace(world, journal=UNOBSERVED if kept is None else kept, inspection=UNOBSERVED, call=call)
 
-    async def _keep(self, journal: Journal, pending: SecretStr, context: dict[str, str]) -> Journal:
-        """Write the answer to the journal (I2); it exists nowhere else, so this tries until it succeeds."""
-        await self._spool_pending(Entry(self._owner, journal.rotation_id, pending), context)
+    async def _keep(self, journal: Journal, pending: SecretStr, context: dict[str, str]) -> Journal | None:
+        """Write the answer to the journal (I2); it exists nowhere else, so this tries until it succeeds.
+
+        None: the rotation is somebody else's by now, who does not want it any more.
+        """
+        await self._spool_pending(Entry(self._owner, journal.rotation_id, pending, journal.resource_version), context)
         kept = await self._keep_pending(journal, pending, context)
+        if kept is None:
+            _log.warning("the new value is dropped: this rotation went on without it", extra=context)
         if self._spool is not None:
             self._spool.drop(self._owner, journal.rotation_id)
         return kept
 
-    async def _keep_pending(self, journal: Journal, pending: SecretStr, context: dict[str, str]) -> Journal:
+    async def _keep_pending(self, journal: Journal, pending: SecretStr, context: dict[str, str]) -> Journal | None:
+        # Also when the lease was lost meanwhile: nobody else has this value.
+        kube = self._kube.restricted(None)
         for attempt in itertools.count():
             try:
-                return await secrets.keep_pending(self._kube, self._owner, journal, pending)
+                return await keep_answer(kube, self._owner, journal, pending)
             except ClusterError as error:
                 _log.error("the new value waits in memory for its journal: %s", error, extra=context)
             await asyncio.sleep(_KEEP_RETRY_SECONDS[min(attempt, len(_KEEP_RETRY_SECONDS) - 1)])
@@ -201,7 +213,7 @@ class Acts:
     async def _restart(self, step: Restart, world: World) -> World:
         """Restart all at once: where the old value is dead already, every workload that waits is refused meanwhile."""
         ends = await asyncio.gather(
-            *(self._restart_one(workload, step.stamp, self._context(world)) for workload in step.workloads),
+            *(self._restart_one(workload, step, self._context(world)) for workload in step.workloads),
             return_exceptions=True,
         )
         for end in ends:
@@ -209,9 +221,9 @@ class Acts:
                 raise end
         return replace(world, consumers=UNOBSERVED)
 
-    async def _restart_one(self, workload: Workload, stamp: str, context: dict[str, str]) -> None:
+    async def _restart_one(self, workload: Workload, step: Restart, context: dict[str, str]) -> None:
         try:
-            await workloads.restart(self._kube, self._owner.namespace, workload, stamp)
+            await workloads.restart(self._kube, self._owner.namespace, workload, step.stamp, step.written)
         except (NotFound, Invalid):
             # Applying to a Deployment that was deleted meanwhile would make a new one, which is refused as invalid.
             if await workloads.exists(self._kube, self._owner.namespace, workload):
