@@ -2,86 +2,37 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from keyturn.api.observed import Consumers, Pod, Workload
-from keyturn.api.rotation import RolloutSpec
-from keyturn.cluster.listing import Namespace
+from keyturn.api.observed import Workload
 from keyturn.cluster.objects import STAMP
-from keyturn.cluster.workloads import consumers_of
+from tests.cluster.objects import (
+    CREATED,
+    LATER,
+    READER,
+    STRANGER,
+    at,
+    deployment,
+    meta,
+    only_pod,
+    only_workload,
+    owned,
+    pod,
+    ready,
+    replicaset,
+    seen,
+    workload_of,
+)
 
-READER = {"containers": [{"name": "app", "envFrom": [{"secretRef": {"name": "app"}}]}]}
-STRANGER = {"containers": [{"name": "app"}]}
-CREATED = "2026-03-01T12:00:00Z"
-LATER = "2026-03-01T12:05:00Z"
-EVERYTHING = RolloutSpec()
-
-
-def at(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC)
-
-
-def owned(kind: str, name: str, *, controller: bool = True) -> list[dict[str, Any]]:
-    group = {"Job": "batch/v1", "CronJob": "batch/v1", "Rollout": "argoproj.io/v1alpha1"}.get(kind, "apps/v1")
-    return [{"apiVersion": group, "kind": kind, "name": name, "uid": name, "controller": controller}]
-
-
-def meta(name: str, **more: Any) -> dict[str, Any]:
-    return {"name": name, "uid": name, "namespace": "ns", "creationTimestamp": CREATED, "generation": 1, **more}
-
-
-def deployment(
-    spec: dict[str, Any] = READER,
-    *,
-    stamp: str | None = None,
-    desired: int | None = 3,
-    revision: str = "1",
-    paused: bool = False,
-    **status: Any,
-) -> dict[str, Any]:
-    """`web`, rolled out completely unless told otherwise."""
-    template = {"metadata": {"annotations": {STAMP: stamp}} if stamp else {}, "spec": spec}
-    whole = {"template": template, "paused": paused, **({"replicas": desired} if desired is not None else {})}
-    count = 1 if desired is None else desired
-    rolled_out = {"observedGeneration": 1, "replicas": count, "updatedReplicas": count, "availableReplicas": count}
-    annotations = {"deployment.kubernetes.io/revision": revision}
-    return {"metadata": meta("web", annotations=annotations), "spec": whole, "status": {**rolled_out, **status}}
-
-
-def replicaset(name: str = "web-1", revision: str = "1", created: str = CREATED, owner: str = "web") -> dict[str, Any]:
-    annotations = {"deployment.kubernetes.io/revision": revision}
-    references = owned("Deployment", owner)
-    metadata = meta(name, creationTimestamp=created, annotations=annotations, ownerReferences=references)
-    return {"metadata": metadata, "spec": {"template": {"metadata": {}}}}
-
-
-def pod(
-    name: str = "web-1-a", spec: dict[str, Any] = READER, *, owner: tuple[str, str] | None = None, **parts: Any
-) -> dict[str, Any]:
-    references = {"ownerReferences": owned(*owner)} if owner else {}
-    status = parts.pop("status", {"phase": "Running"})
-    return {"metadata": meta(name, **references, **parts), "spec": spec, "status": status}
-
-
-def seen(rollout: RolloutSpec = EVERYTHING, **objects: list[dict[str, Any]]) -> Consumers:
-    """Who uses the Secret `app` in a namespace that holds these objects."""
-    return consumers_of(Namespace(**objects), "app", rollout)
+DONE = {"conditions": [{"type": "Complete", "status": "True"}]}
+FAILED = {"conditions": [{"type": "Failed", "status": "True"}]}
 
 
 def workload(item: dict[str, Any], *replicasets: dict[str, Any]) -> Workload:
-    """The one workload among the consumers of a namespace that holds this Deployment."""
-    found = seen(deployments=[item], replicasets=list(replicasets)).workloads
-    assert len(found) == 1
-    return found[0]
-
-
-def only_pod(item: dict[str, Any], *replicasets: dict[str, Any]) -> Pod:
-    found = seen(pods=[item], replicasets=list(replicasets)).pods
-    assert len(found) == 1
-    return found[0]
+    """The Deployment as Keyturn sees it."""
+    return only_workload(deployments=[item], replicasets=list(replicasets))
 
 
 def test_an_empty_namespace_has_no_consumers() -> None:
@@ -97,7 +48,7 @@ def test_strangers_are_left_alone() -> None:
 
 
 def test_a_pod_belongs_to_the_deployment_of_its_replicaset() -> None:
-    assert only_pod(pod(owner=("ReplicaSet", "web-1")), replicaset()).owner == ("Deployment", "web")
+    assert only_pod(pod(owner=("ReplicaSet", "web-1")), replicasets=[replicaset()]).owner == ("Deployment", "web")
 
 
 def test_a_pod_without_a_known_chain_stands_for_the_nearest_owner() -> None:
@@ -106,7 +57,7 @@ def test_a_pod_without_a_known_chain_stands_for_the_nearest_owner() -> None:
     assert only_pod(pod(owner=("Job", "nightly"))).owner == ("Job", "nightly")
     assert only_pod(pod("alone")).owner == ("Pod", "alone")
     references = owned("ReplicaSet", "web-1", controller=False)
-    assert only_pod(pod("adopted", ownerReferences=references), replicaset()).owner == ("Pod", "adopted")
+    assert only_pod(pod("adopted", ownerReferences=references), replicasets=[replicaset()]).owner == ("Pod", "adopted")
 
 
 @pytest.mark.parametrize(
@@ -205,3 +156,131 @@ def test_the_time_of_the_template_is_that_of_its_replicaset() -> None:
     old, new, other = replicaset("web-1", "1"), replicaset("web-2", "2", LATER), replicaset("api-9", "2", owner="api")
     assert workload(deployment(revision="2"), old, new, other).template_time == at(LATER)
     assert workload(deployment(revision="3"), old, new, other).template_time is None
+
+
+@pytest.mark.parametrize(
+    ("owner", "between", "top"),
+    [
+        (("ReplicaSet", "rs"), {"replicasets": [("Deployment", "web")]}, ("Deployment", "web")),
+        (("ReplicaSet", "rs"), {"replicasets": [("Rollout", "web")]}, ("Rollout", "web")),
+        (("ReplicaSet", "rs"), {"replicasets": [None]}, ("ReplicaSet", "rs")),
+        (("Job", "rs"), {"jobs": [("CronJob", "nightly")]}, ("CronJob", "nightly")),
+        (("Job", "rs"), {"jobs": [("JobSet", "train")]}, ("JobSet", "train")),
+        (("Job", "rs"), {"jobs": [None]}, ("Job", "rs")),
+        (("StatefulSet", "db"), {}, ("StatefulSet", "db")),
+        (("DaemonSet", "agent"), {}, ("DaemonSet", "agent")),
+        (("ReplicationController", "web-1"), {}, ("ReplicationController", "web-1")),
+    ],
+    ids=str,
+)
+def test_a_pod_belongs_to_the_top_of_its_owners(
+    owner: tuple[str, str], between: dict[str, list[tuple[str, str] | None]], top: tuple[str, str]
+) -> None:
+    """I4: its state is shown, and it is restarted, where it comes from."""
+    objects = {
+        field: [
+            workload_of({}, name="rs", ownerReferences=owned(*above) if above is not None else []) for above in owners
+        ]
+        for field, owners in between.items()
+    }
+    assert only_pod(pod(owner=owner), **objects).owner == top
+
+
+def test_kinds_of_other_groups_are_not_taken_for_those_that_are_known() -> None:
+    """OpenKruise has a StatefulSet of its own, say; restarting the other one of that name would help nobody."""
+    references = owned("StatefulSet", "web", group="apps.kruise.io/v1beta1")
+    strange = pod(ownerReferences=references)
+    found = seen(pods=[strange], statefulsets=[workload_of({"template": {"spec": STRANGER}})])
+    assert [one.owner for one in found.pods] == [("StatefulSet.apps.kruise.io", "web")]
+    assert found.workloads == ()
+
+
+def test_a_namesake_that_was_deleted_is_another() -> None:
+    """I4: pods of a ReplicaSet that is gone must not pass for those of the one that has its name now."""
+    references = [{**owned("ReplicaSet", "web-1")[0], "uid": "another"}]
+    found = only_pod(pod(ownerReferences=references), replicasets=[replicaset()])
+    assert (found.owner, found.revision) == (("ReplicaSet", "web-1"), None)
+
+
+def test_what_is_to_run_later_is_listed_and_needs_nothing() -> None:
+    """A CronJob between two runs, say: what it starts next reads what is in the Secret then."""
+    cron = {"metadata": meta("nightly"), "spec": {"jobTemplate": {"spec": {"template": {"spec": READER}}}}}
+    found = seen(
+        cronjobs=[cron],
+        jobs=[
+            workload_of({}, name="import"),
+            workload_of({}, DONE, name="done"),
+            workload_of({}, FAILED, name="failed"),
+        ],
+        replicasets=[workload_of({"replicas": 0}, name="bare")],
+    )
+    listed = {(one.kind, one.name): (one.settled, one.restartable, one.desired) for one in found.workloads}
+    nothing = (True, False, 0)
+    assert listed == {("CronJob", "nightly"): nothing, ("Job", "import"): nothing, ("ReplicaSet", "bare"): nothing}
+
+
+def test_what_only_others_can_end_says_so() -> None:
+    """I4: the message of a target that is held."""
+    cron = {"metadata": meta("nightly"), "spec": {"jobTemplate": {"spec": {"template": {"spec": READER}}}}}
+    run = workload_of({}, name="nightly-1", ownerReferences=owned("CronJob", "nightly"))
+    pods = [
+        pod("nightly-1-a", owner=("Job", "nightly-1")),
+        pod("import-a", owner=("Job", "import")),
+        ready(pod("bare-a", owner=("ReplicaSet", "bare"))),
+    ]
+    found = seen(
+        pods=pods,
+        cronjobs=[cron],
+        jobs=[run, workload_of({}, name="import")],
+        replicasets=[workload_of({"replicas": 1}, name="bare")],
+    )
+    told = {(one.kind, one.name): (one.desired, one.settled, one.manual) for one in found.workloads}
+    assert told == {
+        ("CronJob", "nightly"): (1, True, "its jobs must end, or be deleted"),
+        ("Job", "import"): (1, True, "it must end, or be deleted"),
+        ("ReplicaSet", "bare"): (1, True, "a ReplicaSet does not replace its pods: delete them"),
+    }
+
+
+@pytest.mark.parametrize("pods", [[], [pod("bare-a", owner=("ReplicaSet", "bare"))]], ids=["missing", "unready"])
+def test_a_replicaset_is_settled_when_its_pods_are(pods: list[dict[str, Any]]) -> None:
+    assert not only_workload(pods=pods, replicasets=[workload_of({"replicas": 1}, name="bare")]).settled
+
+
+def crashing(restarts: int, reason: str = "CrashLoopBackOff", group: str = "containerStatuses") -> dict[str, Any]:
+    state = {"waiting": {"reason": reason, "message": "back-off: s3cr3t"}}
+    return {"phase": "Running", group: [{"name": "app", "restartCount": restarts, "state": state}]}
+
+
+@pytest.mark.parametrize(
+    ("status", "failing"),
+    [
+        (crashing(3), True),
+        (crashing(3, group="initContainerStatuses"), True),
+        (crashing(2), False),
+        (crashing(9, reason="ImagePullBackOff"), False),
+        (
+            {"phase": "Running", "containerStatuses": [{"name": "app", "restartCount": 9, "state": {"running": {}}}]},
+            False,
+        ),
+    ],
+    ids=["three times", "init", "twice", "waits for something else", "runs again"],
+)
+def test_a_container_that_crashes_again_and_again(status: dict[str, Any], failing: bool) -> None:
+    """I8: it is named, and what it said is not repeated."""
+    found = only_pod(pod(status=status)).failing
+    expected = (
+        f"container app is in CrashLoopBackOff after {status[next(reversed(status))][0]['restartCount']} restarts"
+    )
+    assert found == (expected if failing else None)
+
+
+@pytest.mark.parametrize(
+    ("text", "wave"),
+    [(None, 0), ("0", 0), ("3", 3), ("-1", -1), ("", None), ("1.5", None), ("one", None), ("1_0", None), (" 1", None)],
+)
+def test_waves_are_whole_numbers(text: str | None, wave: int | None) -> None:
+    item = deployment()
+    if text is not None:
+        item["metadata"]["annotations"]["keyturn.dev/wave"] = text
+    assert workload(item).wave == wave
