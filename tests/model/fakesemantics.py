@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from keyturn.api.rotation import Phase, RotationSpec
+from keyturn.api.rotation import RotationSpec
 from keyturn.api.semantics import (
     Capabilities,
     Effect,
@@ -25,7 +25,6 @@ from keyturn.rotation.world import Operation
 from tests.model.fakecluster import SECOND, FakePod
 from tests.model.fakeprovider import CANARY, OK, ORIGINAL, FakeProvider, Fault
 from tests.model.lab import Lab
-from tests.model.phases import ALLOWED
 from tests.model.scenarios import make_spec
 
 HOUR = timedelta(hours=1)
@@ -103,18 +102,6 @@ class FakeResetting(FakeProvider):
 
 class ResettingLab(Lab):
     """A lab whose provider takes nothing back. At an Immediate one, the user has accepted that calls are refused."""
-
-    allowed = frozenset(
-        ALLOWED
-        | {
-            (Phase.STARTING, Phase.DISTRIBUTING),
-            (Phase.STARTING, Phase.CANCELLED),
-            (Phase.ROLLING_OUT, Phase.VERIFYING),
-            (Phase.ROLLING_OUT, Phase.COMPLETED),
-            (Phase.SOAKING, Phase.COMPLETED),
-            (Phase.VERIFYING, Phase.COMPLETED),
-        }
-    ) - {(phase, Phase.CANCELLING) for phase in Phase}
 
     def __init__(self, spec: RotationSpec, promise: Capabilities, *, reads_back: bool = False) -> None:
         super().__init__(spec)

@@ -22,7 +22,7 @@ from keyturn.rotation.steps import Rest, Wait
 from keyturn.rotation.world import Operation, Problem
 from tests.model.fakecluster import SECOND, FakeDeployment, FakeNamespace, FakePod, FakeSecret
 from tests.model.fakeprovider import CANARY, FakeProvider, Fault
-from tests.model.phases import ALLOWED
+from tests.model.phases import BETWEEN, BLOCKED_IN, RUNNING, Edge
 
 T = TypeVar("T")
 EPOCH = datetime(2026, 3, 1, 12, 0, 0, 300_000, tzinfo=UTC)
@@ -106,7 +106,9 @@ class Lab:
         self.tampered = False
         """Others have overwritten or deleted values."""
         self.ids = 0
-        self.phases: set[tuple[Phase, Phase]] = set()
+        self.phases: set[Edge] = set()
+        self.blockings: set[Edge] = set()
+        self.blocked_in: Phase | None = None
 
     # What others do
 
@@ -245,12 +247,23 @@ class Lab:
         told = json.dumps(self.resource.status) + repr(self.events)
         assert CANARY not in told, "I8: a secret value in status or events"
 
-    allowed: frozenset[tuple[Phase, Phase]] = frozenset(ALLOWED)
-
     def passed(self, before: Phase, after: Phase) -> None:
         if before is not after:
-            assert (before, after) in self.allowed, f"{before} was followed by {after}; {self.log}"
+            allowed = BETWEEN | RUNNING[self.provider.capabilities.semantics]
+            assert (before, after) in allowed, f"{before} was followed by {after}; {self.log}"
             self.phases.add((before, after))
+
+    def ended_pass(self, step: Wait | Rest | None) -> None:
+        """Watch a running rotation be blocked in its phase, and go on in the same one."""
+        record = self.resource.parsed().rotation
+        if isinstance(step, Wait) and step.blocked:
+            if record is not None:
+                assert record.phase in BLOCKED_IN[self.provider.capabilities.semantics], (record.phase, step)
+                self.blocked_in = record.phase
+                self.blockings.add((record.phase, Phase.BLOCKED))
+        elif self.blocked_in is not None:
+            self.blockings.add((Phase.BLOCKED, self.blocked_in))
+            self.blocked_in = None
 
     # Running
 
@@ -278,6 +291,7 @@ class Lab:
                 if self.now >= end:
                     return None
                 continue
+            self.ended_pass(step)
             if step is None or isinstance(step, Rest) or self.now >= end:
                 return step
             self.elapse(max(min(step.after or 5 * SECOND, 5 * SECOND), EFFECT_TIME))
