@@ -15,13 +15,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Generic, Self, TypeVar
 
+from sandbox.argo import ROLLOUTS, RolloutsStandIn
 from sandbox.controlplane import ControlPlane, Resources, documents
 from sandbox.controlplane.processes import free_port
 from sandbox.kubelet import Behaviour, KubeletStandIn
@@ -211,6 +212,20 @@ class Stage:
         url = await self._providers.enter_async_context(running(simulator))
         self._probes[name] = await self._providers.enter_async_context(probe(url))
         return Account(name, url, simulator)
+
+    @contextlib.contextmanager
+    def rollouts(self) -> Iterator[None]:
+        """Argo Rollouts: its CRD, and a stand-in for its controller. Both are gone afterwards, with all Rollouts."""
+        self.apply([ROLLOUTS])
+        controller = RolloutsStandIn(self.control_plane.endpoint)
+        self.do(controller.__aenter__())
+        try:
+            yield
+        finally:
+            self.do(controller.__aexit__(None, None, None))
+            path = self.api.path(ROLLOUTS)
+            self.api.http.delete(path).raise_for_status()
+            wait_until(lambda: self.api.http.get(path).status_code == 404, "the CRD of Rollouts is gone")
 
     def operator(self, *options: str, log: Path | None = None, kubeconfig: Path | None = None) -> Operator:
         """Start the operator under its own ServiceAccount; it is killed with the stage."""

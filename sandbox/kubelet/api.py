@@ -51,7 +51,7 @@ class API:
         pause = 0.05
         while True:
             try:
-                return await self._once(method, path, body, content_type)
+                return await self.once(method, path, body, content_type)
             except APIError as error:
                 if error.status < 500 and error.status != 429:
                     raise
@@ -60,6 +60,13 @@ class API:
                 log.debug("%s %s: %r", method, path, error)
             await asyncio.sleep(pause * random.uniform(0.5, 1))
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def once(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
+        """As `call`, tried once: APIError for every refusal, aiohttp.ClientError or TimeoutError for an outage."""
+        data = None if body is None else json.dumps(body)
+        async with self._http.request(method, path, data=data, headers={"Content-Type": content_type}) as answer:
+            await _refuse(answer)
+            return await answer.json()
 
     async def get(self, path: str) -> Any | None:
         """The object, or None when there is none."""
@@ -114,12 +121,6 @@ class API:
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
                     yield json.loads(line)
-
-    async def _once(self, method: str, path: str, body: Any, content_type: str) -> Any:
-        data = None if body is None else json.dumps(body)
-        async with self._http.request(method, path, data=data, headers={"Content-Type": content_type}) as answer:
-            await _refuse(answer)
-            return await answer.json()
 
 
 async def _refuse(answer: aiohttp.ClientResponse) -> None:
