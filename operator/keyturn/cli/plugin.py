@@ -8,17 +8,20 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import pykube  # type: ignore[import-untyped]
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+
+CANCEL_ANNOTATION: Final = "keyturn.dev/cancel"
+RESUME_ANNOTATION: Final = "keyturn.dev/resume"
+
+# Where `onFailure: Hold` stops a rotation; one that is Blocked in another phase lacks something that no word gives it.
+_HELD_IN: Final = ("Verifying", "Distributing", "RollingOut", "Soaking")
 
 app = typer.Typer(
     name="kubectl keyturn",
-    help="Look at client secret rotations, and ask for them.",
+    help="Look at client secret rotations, ask for them, and cancel them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -52,18 +55,15 @@ def status(
         return
     query = ClientSecretRotation.objects(api)
     where = pykube.all if all_namespaces else (namespace or api.config.namespace)
-    table = Table("NAMESPACE", "NAME", "PHASE", "READY", "LAST", "MESSAGE", box=None)
+    rows = [("NAMESPACE", "NAME", "PHASE", "READY", "LAST", "MESSAGE")]
     for item in _asked(lambda: list(query.filter(namespace=where))):
-        state = item.obj.get("status") or {}
-        table.add_row(
-            item.namespace,
-            item.name,
-            state.get("phase", ""),
-            _condition(state, "Ready").get("status", ""),
-            (state.get("lastRotationTime") or "")[:19],
-            escape(_message(state)),
-        )
-    Console(soft_wrap=True).print(table)
+        state = _state(item)
+        ready, last = _condition(state, "Ready").get("status", ""), (state.get("lastRotationTime") or "")[:19]
+        rows.append((item.namespace, item.name, state.get("phase", ""), ready, last, _message(state)))
+    # Names in full, whatever the width of the terminal, as kubectl shows them: they are for copying, and for scripts.
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        typer.echo("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 @app.command()
@@ -79,22 +79,65 @@ def rotate(
     value = datetime.now(UTC).isoformat(timespec="milliseconds") if request is None else request
     if not value:
         raise _failure("--request must not be empty")
-    _patch(_find(_connect(context), name, namespace), {"rotationRequest": value})
+    _patch(_find(_connect(context), name, namespace), {"spec": {"rotationRequest": value}})
     typer.echo(f"requested rotation {value} of {name}")
 
 
 @app.command()
 def suspend(name: Name, namespace: Namespace = None, context: Context = None) -> None:
     """Start no more rotations; one that runs goes on to its end."""
-    _patch(_find(_connect(context), name, namespace), {"suspend": True})
+    _patch(_find(_connect(context), name, namespace), {"spec": {"suspend": True}})
     typer.echo(f"suspended {name}")
 
 
 @app.command()
 def resume(name: Name, namespace: Namespace = None, context: Context = None) -> None:
-    """Let rotations start again."""
-    _patch(_find(_connect(context), name, namespace), {"suspend": False})
-    typer.echo(f"resumed {name}")
+    """Let rotations start again, and let one that is held (onFailure: Hold) go on where it stopped."""
+    item = _find(_connect(context), name, namespace)
+    state, running = _state(item), _running(item)
+    patch, said = {}, []
+    if (item.obj.get("spec") or {}).get("suspend"):
+        patch["spec"] = {"suspend": False}
+        said.append(f"resumed {name}")
+    if _is_held(item):
+        # Each word is followed once: the time makes it a new one.
+        patch |= _annotation(RESUME_ANNOTATION, f"{running['id']}-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}")
+        said.append(f"asked rotation {running['id']} of {name} to go on")
+    if patch:
+        _patch(item, patch)
+        typer.echo("\n".join(said))
+    elif state.get("phase") == "Blocked":
+        raise _failure(f"{name} waits for something else than a word to go on: {_message(state)}")
+    else:
+        typer.echo(f"{name} is not suspended, and no rotation of it is held: nothing to resume")
+
+
+@app.command()
+def cancel(name: Name, namespace: Namespace = None, context: Context = None) -> None:
+    """Withdraw the running rotation: the previous value goes back into the Secret, workloads return to it."""
+    item = _find(_connect(context), name, namespace)
+    running = _running(item)
+    if not running:
+        raise _failure(f"no rotation of {name} runs; to keep the next one from starting: {_command('suspend', item)}")
+    obstacle = _no_way_back(running)
+    if obstacle:
+        raise _failure(f"rotation {running['id']} of {name} {obstacle}")
+    _patch(item, _annotation(CANCEL_ANNOTATION, running["id"]))
+    typer.echo(f"asked to cancel rotation {running['id']} of {name}")
+
+
+def _no_way_back(running: dict[str, Any]) -> str | None:
+    """Why a rotation cannot be cancelled, read after its name."""
+    if running["phase"] == "Cancelling":
+        return f"is being cancelled already: {running.get('cancelReason', 'see its status')}"
+    if running["phase"] == "Finalizing":
+        return "cannot be cancelled any more: in phase Finalizing the provider drops the previous value"
+    if end := running.get("previousValidUntil"):
+        return (
+            "cannot be cancelled: the provider does not take a new value back, and refuses the previous one from "
+            f"{_time(end)} on; mend what keeps the rotation from going on"
+        )
+    return None
 
 
 def _connect(context: str | None) -> pykube.HTTPClient:
@@ -120,8 +163,12 @@ def _find(api: pykube.HTTPClient, name: str, namespace: str | None) -> ClientSec
     return found
 
 
-def _patch(item: ClientSecretRotation, spec: dict[str, Any]) -> None:
-    _asked(lambda: item.patch({"spec": spec}))
+def _patch(item: ClientSecretRotation, changes: dict[str, Any]) -> None:
+    _asked(lambda: item.patch(changes))
+
+
+def _annotation(name: str, value: str) -> dict[str, Any]:
+    return {"metadata": {"annotations": {name: value}}}
 
 
 def _asked(request: Any) -> Any:
@@ -136,6 +183,26 @@ def _failure(message: str) -> typer.Exit:
     return typer.Exit(1)
 
 
+def _state(item: ClientSecretRotation) -> dict[str, Any]:
+    return item.obj.get("status") or {}
+
+
+def _running(item: ClientSecretRotation) -> dict[str, Any]:
+    """The record of the running rotation; empty when none runs."""
+    return _state(item).get("rotation") or {}
+
+
+def _is_held(item: ClientSecretRotation) -> bool:
+    """Whether a word lets the rotation go on: none does once the new value was taken out of the Secret."""
+    running = _running(item)
+    blocked = _state(item).get("phase") == "Blocked" and running.get("phase") in _HELD_IN
+    return blocked and not running.get("restoredTime")
+
+
+def _command(verb: str, item: ClientSecretRotation) -> str:
+    return f"kubectl keyturn {verb} {item.name} -n {item.namespace}"
+
+
 def _condition(state: dict[str, Any], kind: str) -> dict[str, str]:
     return next((item for item in state.get("conditions") or [] if item["type"] == kind), {})
 
@@ -148,18 +215,46 @@ def _message(state: dict[str, Any]) -> str:
     return str((state.get("lastRotation") or {}).get("message", ""))
 
 
+def _time(text: str) -> str:
+    """A time of the status to the second."""
+    return f"{text[:19]}Z"
+
+
 def _detail(item: ClientSecretRotation) -> None:
-    state = item.obj.get("status") or {}
-    console = Console(soft_wrap=True, markup=False, highlight=False)
-    console.print(f"{item.namespace}/{item.name}  {state.get('phase', 'Idle')}")
-    running = state.get("rotation") or {}
+    state, running = _state(item), _running(item)
+    lines = [f"{item.namespace}/{item.name}  {state.get('phase', 'Idle')}"]
+    if running:
+        lines.append(_rotation_line(running))
+    if _is_held(item):
+        lines.append(f"  to go on: {_command('resume', item)}; to go back: {_command('cancel', item)}")
     for target in running.get("targets") or []:
         progress = f"{target.get('updated', 0)}/{target.get('desired', 0)}"
-        console.print(f"  {target['kind']}/{target['name']}: {target['state']} {progress} {target.get('message', '')}")
-    for condition in state.get("conditions") or []:
-        console.print(f"  {condition['type']}={condition['status']} {condition['reason']}: {condition['message']}")
-    for past in state.get("history") or []:
-        console.print(f"  {past['finishedTime'][:19]} {past['id']} {past['result']}: {past['message']}")
+        lines.append(f"  {target['kind']}/{target['name']}: {target['state']} {progress} {target.get('message', '')}")
+    lines += [
+        f"  {condition['type']}={condition['status']} {condition['reason']}: {condition['message']}"
+        for condition in state.get("conditions") or []
+    ]
+    lines += [
+        f"  {_time(past['finishedTime'])} {past['id']} {past['result']}: {past['message']}{_proof(past)}"
+        for past in state.get("history") or []
+    ]
+    for line in lines:
+        typer.echo(line.rstrip())
+
+
+def _rotation_line(running: dict[str, Any]) -> str:
+    parts = [f"rotation {running['id']}: {running['phase']} since {_time(running['phaseStartedTime'])}"]
+    if running.get("wave") is not None:
+        parts.append(f"wave {running['wave']}")
+    if running.get("previousValidUntil"):
+        parts.append(f"previous value valid until {_time(running['previousValidUntil'])}")
+    return "  " + ", ".join(parts)
+
+
+def _proof(past: dict[str, Any]) -> str:
+    """Whether the previous value was seen to be dead."""
+    refused = past.get("previousRefused")
+    return "" if refused is None else f" (previous value: {'refused' if refused else 'still accepted'})"
 
 
 if __name__ == "__main__":
