@@ -219,7 +219,7 @@ def test_a_rollout_at_rest() -> None:
     found = only_workload(rollouts=[item])
     assert (found.kind, found.name, found.restartable, found.stamp) == ("Rollout", "web", True, "r-1")
     assert (found.desired, found.observed, found.settled, found.template_time) == (2, True, True, None)
-    assert (found.failure, found.paused, found.templates) == (None, None, ())
+    assert (found.failure, found.paused, found.templates, found.ordered) == (None, None, (), True)
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,12 @@ from keyturn.controller.acts import Acts
 from keyturn.rotation.steps import Restart
 from keyturn.rotation.world import UNOBSERVED, Problem, World
 
-WEB = Workload(kind="Deployment", name="web", restartable=True)
+KINDS = ("Deployment", "StatefulSet", "DaemonSet", "Rollout")
 WRITTEN = datetime(2026, 10, 31, tzinfo=UTC)
 
 
 class FakeKube:
-    """An API server that refuses to apply, as it does where the patch would make a new Deployment without a spec."""
+    """An API server that refuses to apply, as it does where the patch would make a new workload without a spec."""
 
     def __init__(self, *, there: bool) -> None:
         self.there = there
@@ -32,13 +32,16 @@ class FakeKube:
     async def apply(self, resource: Resource, namespace: str, name: str, body: Any, *, dry_run: bool = False) -> None:
         raise Invalid("patch deployments web: 422 spec.selector: Required value")
 
+    async def merge(self, resource: Resource, namespace: str, name: str, body: Any, *, dry_run: bool = False) -> None:
+        raise Invalid("patch rollouts web: 400 admission webhook said no")
+
     async def get(self, resource: Resource, namespace: str, name: str) -> dict[str, Any]:
         if not self.there:
             raise NotFound("get deployments web: 404")
-        return {}
+        return {"metadata": {"resourceVersion": "1"}, "spec": {}}
 
 
-def restart(kube: FakeKube) -> World:
+def restart(kube: FakeKube, kind: str) -> World:
     before = World(
         now=datetime(2026, 11, 1, tzinfo=UTC),
         name="billing",
@@ -52,14 +55,17 @@ def restart(kube: FakeKube) -> World:
     )
     owner = Owner("ns", "billing", "uid")
     acts = Acts(cast(Kube, kube), cast(Accounts, None), cast(Observers, None), owner, None)
-    return asyncio.run(acts.perform(Restart((WEB,), "r-1", WRITTEN), before))
+    workload = Workload(kind=kind, name="web", restartable=True)
+    return asyncio.run(acts.perform(Restart((workload,), "r-1", WRITTEN), before))
 
 
-def test_a_workload_that_was_deleted_meanwhile_needs_no_restart() -> None:
-    assert restart(FakeKube(there=False)).consumers is UNOBSERVED
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_workload_that_was_deleted_meanwhile_needs_no_restart(kind: str) -> None:
+    assert restart(FakeKube(there=False), kind).consumers is UNOBSERVED
 
 
-def test_a_restart_that_is_refused_is_said() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_restart_that_is_refused_is_said(kind: str) -> None:
     """I10: an admission plugin, say."""
     with pytest.raises(Invalid):
-        restart(FakeKube(there=True))
+        restart(FakeKube(there=True), kind)

@@ -176,6 +176,7 @@ def _rollout(found: Found, family: Family) -> Workload:
         settled=rollouts.settled(item),
         failure=rollouts.failure(item),
         paused=_paused(item),
+        ordered=True,
         wave=_wave(item),
     )
 

@@ -1,9 +1,10 @@
 """Rollouts of Argo Rollouts, which have their own way to be restarted.
 
-Its controller evicts every pod that was created before `spec.restartAt`, a few at a time, whatever ReplicaSet it is of,
-also in the middle of a canary update, and then copies that time to `status.restartedAt`. The pod template stays as it
-is. Sources: argo-rollouts, docs/features/restart.md and rollout/restart.go; for `status.phase` and
-`status.observedGeneration`, which is text, utils/rollout/rolloututil.go; for `spec.workloadRef`, docs/migrating.md.
+Its controller evicts every pod that was created before `spec.restartAt`, whatever ReplicaSet it is of, also in the
+middle of a canary update; no more at a time than may be unavailable. Then it copies that time to `status.restartedAt`.
+The pod template stays as it is. Sources: argo-rollouts, docs/features/restart.md and rollout/restart.go; for
+`status.phase` and `status.observedGeneration`, which is text, utils/rollout/rolloututil.go; for `spec.workloadRef`,
+docs/migrating.md.
 """
 
 from __future__ import annotations
