@@ -302,9 +302,9 @@ class RotationRecord(KubeModel):
     held_since: MicroTime | None = None
     """Since when the rollout waits only for what others must end; this time does not count towards its timeout."""
     wave: int | None = None
-    """The wave up to which workloads may be restarted."""
+    """The wave that waits for those before it."""
     wave_ready_time: MicroTime | None = None
-    """Since when all workloads up to that wave have been ready."""
+    """Since when all workloads of the waves before it have been ready."""
     targets: list[Target] = []
     """The workloads that read the Secret, and how far each is."""
 

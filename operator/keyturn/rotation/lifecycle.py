@@ -291,13 +291,13 @@ def _reverted(world: World) -> Problem | None:
 
 def _taken_back(world: World, spec: RotationSpec, problem: Problem) -> Step:
     """Said, not fought. Pods may have started on the old value since, which no stamp tells: no way leads on (I4)."""
-    step = _fail(world, spec, problem.reason, problem.message)
+    step = _fail(world, spec, problem.reason, problem.message, resumable=False)
     if isinstance(step, Wait) and step.blocked and world.record.restored_time is None:
         return Enter(world.record.model_copy(update={"restored_time": world.now.replace(microsecond=0)}))
     return step
 
 
-def _fail(world: World, spec: RotationSpec, reason: str, message: str) -> Step:
+def _fail(world: World, spec: RotationSpec, reason: str, message: str, *, resumable: bool = True) -> Step:
     """The new value or the rollout failed: go back, or hold, as the user chose; where no way leads back, go on."""
     if not cancellable(world):
         end = world.record.previous_valid_until
@@ -305,14 +305,13 @@ def _fail(world: World, spec: RotationSpec, reason: str, message: str) -> Step:
         forward = f"{message}; the provider cannot take the new value back{until}: mend it, and the rotation goes on"
         return Wait(reason, forward, stalled=True, after=ROLLOUT_POLL)
     if spec.on_failure is FailurePolicy.HOLD and not world.deleting:
-        if _resumed(world):
-            changes = {"resumed": world.resume_request}
-            return Enter(move(world, world.record.phase, **changes))
-        remedy = (
-            f"both values stay valid; to go on, set annotation keyturn.dev/resume to {world.record.id}; to go back, "
-            f"keyturn.dev/cancel to {world.record.id}, or spec.onFailure to Cancel"
-        )
-        return Wait(reason, f"{message}; {remedy}", stalled=True, blocked=True, after=ROLLOUT_POLL)
+        if resumable and _resumed(world):
+            return Enter(move(world, world.record.phase, resumed=world.resume_request))
+        rotation = world.record.id
+        remedy = f"to go on, set annotation keyturn.dev/resume to {rotation}; " if resumable else ""
+        remedy += f"to go back, set annotation keyturn.dev/cancel to {rotation}, or spec.onFailure to Cancel"
+        message = f"{message}; both values stay valid; {remedy}"
+        return Wait(reason, message, stalled=True, blocked=True, after=ROLLOUT_POLL)
     return go_back(world, message)
 
 
