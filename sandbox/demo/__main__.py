@@ -1,4 +1,4 @@
-"""`python -m sandbox.demo`: rotate secrets of three providers on a real control plane, and show it."""
+"""`python -m sandbox.demo`: rotate client secrets on a real control plane, take one rotation back, and show it."""
 
 from __future__ import annotations
 
@@ -29,18 +29,19 @@ _INTERRUPTED = 130
 def main(
     report: Annotated[Path, typer.Option(help="Where the counted facts go.")] = ROOT / "build" / "demo-report.json",
     record: Annotated[Path | None, typer.Option(help="Also write what is shown to this SVG file.")] = None,
+    act: Annotated[int | None, typer.Option(min=1, max=len(ACTS), help="Play this act only.")] = None,
 ) -> None:
-    """Rotate a client secret at each of three providers while pods use it, and show it live.
+    """Rotate client secrets while pods use them, and show it live: at three providers, then with a rollout that fails.
 
-    Exit code 0: all completed, no call was refused outside of the downtime that one of them accepted, and no old value
-    is accepted any more.
+    Exit code 0: the first three completed, the last one was cancelled and left everything as it was before, no call was
+    refused outside of the downtime that one of them accepted, and no value is accepted that should not be.
     """
     console = Console()
-    recording = Recording("Keyturn rotates three client secrets") if record else None
+    recording = Recording("Keyturn rotates three client secrets, and takes a fourth rotation back") if record else None
     report.unlink(missing_ok=True)
     try:
         with _interruptible():
-            done = play(ACTS, show_for(console, recording))
+            done = play(ACTS if act is None else ACTS[act - 1 : act], show_for(console, recording))
     except KeyboardInterrupt:
         console.print("Interrupted; everything is stopped and removed.")
         raise typer.Exit(_INTERRUPTED) from None

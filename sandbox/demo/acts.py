@@ -1,10 +1,10 @@
-"""What is played: for each provider an account with one client, and the objects that a user would apply for it."""
+"""What is played: acts of scenes. A scene is a provider account with one client, and what a user would apply for it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from string import Template
@@ -20,6 +20,7 @@ from keyturn.providers.stytch import CAPABILITIES as STYTCH
 from sandbox.simulators.base import Simulator
 from sandbox.stage import Account, Stage
 from sandbox.traffic.probe import JanrainProbe, SnapTradeProbe, StytchProbe, TrafficProbe
+from sandbox.traffic.report import fingerprint
 
 _HERE: Final = Path(__file__).parent
 
@@ -28,17 +29,17 @@ _HERE: Final = Path(__file__).parent
 class Client:
     """A client at a simulated provider account, and how it is called.
 
-    values: what the act's manifests leave open. secrets: the Secrets that exist before the rotation, as plain text.
-    newest_value: what the provider has issued last.
+    values: what the scene's manifests leave open. secret: the name of the Secret that the pods read. secrets: all that
+    exist before the rotation, as plain text.
     """
 
     client_id: str
     first_value: str
+    secret: str
     values: dict[str, str]
     secrets: dict[str, dict[str, str]]
     simulator: Simulator
     probe: Callable[[], AbstractAsyncContextManager[TrafficProbe]]
-    newest_value: Callable[[], str]
 
     def switched(self) -> float | None:
         """When the provider issued the new value, in epoch seconds."""
@@ -47,21 +48,23 @@ class Client:
 
 
 @dataclass(frozen=True)
-class Act:
-    """One rotation. `open` makes a provider account; it has the name of the act's namespace, which is the provider's.
+class Scene:
+    """One rotation. `open` makes a provider account; it has the name of the scene's namespace.
 
-    promise: what this provider does with the old value. overlap: the time for which it lives on by itself, if it does.
+    promise: what this provider does with the old value. manifests: files beside this one. overlap: the time for which
+    the old value lives on by itself, if it does. end: how the rotation is to end, Completed or Cancelled. story: what
+    happens in a phase, in a sentence, where that needs telling.
     """
 
+    namespace: str
     provider: str
     capabilities: Capabilities
     promise: str
     open: Callable[[Stage, str], Client]
+    manifests: tuple[str, ...]
     overlap: timedelta | None = None
-
-    @property
-    def namespace(self) -> str:
-        return self.provider
+    end: Phase = Phase.COMPLETED
+    story: Mapping[Phase, str] = field(default_factory=dict)
 
     @property
     def semantics(self) -> str:
@@ -69,13 +72,13 @@ class Act:
 
     @property
     def phases(self) -> tuple[Phase, ...]:
-        """The phases of a rotation that goes well, in their order."""
+        """The phases of a rotation that goes as it is meant to go here, in their order."""
         proven_first, finalize = self.capabilities.verify_before_distributing, self.capabilities.finalize
+        begin = (Phase.STARTING, *([Phase.VERIFYING] if proven_first else []), Phase.DISTRIBUTING, Phase.ROLLING_OUT)
+        if self.end is Phase.CANCELLED:
+            return (*begin, Phase.CANCELLING, Phase.CANCELLED)
         return (
-            Phase.STARTING,
-            *([Phase.VERIFYING] if proven_first else []),
-            Phase.DISTRIBUTING,
-            Phase.ROLLING_OUT,
+            *begin,
             Phase.SOAKING if proven_first else Phase.VERIFYING,
             *([Phase.FINALIZING] if finalize else []),
             Phase.COMPLETED,
@@ -83,7 +86,7 @@ class Act:
 
     def documents(self, client: Client) -> tuple[dict[str, Any], str, list[dict[str, Any]]]:
         """The rotation; its YAML as a user writes it; and everything else in the manifests."""
-        whole = "---\n".join((_HERE / name).read_text() for name in (f"{self.provider}.yaml", "web.yaml"))
+        whole = "---\n".join((_HERE / name).read_text() for name in self.manifests)
         texts = (
             Template(whole).substitute(client.values, client=client.client_id, account=self.namespace).split("---\n")
         )
@@ -101,7 +104,6 @@ def _client(
     secret: str,
     credential: dict[str, dict[str, str]],
     probe: Callable[[], AbstractAsyncContextManager[TrafficProbe]],
-    newest_value: Callable[[], str],
     surge: str = "25%",
 ) -> Client:
     """A new client of an account. owner: which account, and of which application. credential: the Secret for it.
@@ -112,25 +114,31 @@ def _client(
     return Client(
         client_id,
         value,
-        {"owner": owner[0], "app": owner[1], "url": account.url, "secret": secret, "surge": surge},
+        secret,
+        {
+            "owner": owner[0],
+            "app": owner[1],
+            "url": account.url,
+            "secret": secret,
+            "surge": surge,
+            "good": fingerprint(value),
+        },
         {**credential, secret: {"CLIENT_SECRET": value}},
         account.simulator,
         probe,
-        newest_value,
     )
 
 
-def _stytch(stage: Stage, name: str) -> Client:
+def _stytch(stage: Stage, name: str, client: str) -> Client:
     project = stage.stytch(name)
-    simulator, client_id = project.simulator, "m2m-client-test-billing"
+    simulator, client_id = project.simulator, f"m2m-client-test-{client}"
     return _client(
         project,
         client_id,
         (simulator.project_id, ""),
-        "billing-m2m",
+        f"{client}-m2m",
         {"stytch-project": {"PROJECT_SECRET": simulator.project_secret}},
         lambda: StytchProbe(project.url, simulator.project_id),
-        lambda: simulator.clients[client_id].current.value,
     )
 
 
@@ -144,7 +152,6 @@ def _janrain(stage: Stage, name: str) -> Client:
         "login-client",
         {"janrain-owner": {"OWNER_SECRET": simulator.owner_secret}},
         lambda: JanrainProbe(application.url),
-        lambda: simulator.clients[client_id].current.value,
     )
 
 
@@ -158,13 +165,74 @@ def _snaptrade(stage: Stage, name: str) -> Client:
         "trading-user",
         {"snaptrade-key": {"CONSUMER_KEY": simulator.consumer_key}},
         lambda: SnapTradeProbe(key.url, simulator.client_id, simulator.consumer_key),
-        lambda: simulator.users[user_id].secret,
         surge="100%",
     )
 
 
-ACTS: Final = (
-    Act("stytch", STYTCH, "the old secret dies only when Keyturn says so", _stytch),
-    Act("janrain", JANRAIN, "the old secret dies 24 hours later, whatever happens", _janrain, timedelta(hours=24)),
-    Act("snaptrade", SNAPTRADE, "the old secret dies at once: downtime accepted", _snaptrade),
+@dataclass(frozen=True)
+class Act:
+    """Scenes that are played at the same time, and what to say before."""
+
+    title: str
+    scenes: tuple[Scene, ...]
+
+
+_STYTCH_PROMISE: Final = "the old secret dies only when Keyturn says so"
+_ROTATED: Final = Act(
+    "First act: three providers that promise different things, at the same time",
+    (
+        Scene(
+            "stytch",
+            "stytch",
+            STYTCH,
+            _STYTCH_PROMISE,
+            lambda stage, name: _stytch(stage, name, "billing"),
+            ("stytch.yaml", "web.yaml"),
+        ),
+        Scene(
+            "janrain",
+            "janrain",
+            JANRAIN,
+            "the old secret dies 24 hours later, whatever happens",
+            _janrain,
+            ("janrain.yaml", "web.yaml"),
+            overlap=timedelta(hours=24),
+        ),
+        Scene(
+            "snaptrade",
+            "snaptrade",
+            SNAPTRADE,
+            "the old secret dies at once: downtime accepted",
+            _snaptrade,
+            ("snaptrade.yaml", "web.yaml"),
+        ),
+    ),
 )
+_SECOND: Final = "Stytch issues a second secret, and accepts both from now on. The pods go on with the old one."
+_PUT_BACK: Final = Act(
+    "Second act: a rollout that fails, and is put back",
+    (
+        Scene(
+            "stytch-broken",
+            "stytch",
+            STYTCH,
+            _STYTCH_PROMISE,
+            lambda stage, name: _stytch(stage, name, "orders"),
+            ("broken.yaml",),
+            end=Phase.CANCELLED,
+            story={
+                Phase.IDLE: "api and worker use one secret. What nobody knows yet: worker cannot start with another.",
+                Phase.STARTING: _SECOND,
+                Phase.VERIFYING: _SECOND,
+                Phase.DISTRIBUTING: _SECOND,
+                Phase.ROLLING_OUT: "api takes the new secret, worker cannot start with it. Its old pods go on "
+                "meanwhile, as Stytch accepts both secrets.",
+                Phase.CANCELLING: "Keyturn gives up: the Secret holds the old value again, and both restart on it. "
+                "Stytch accepts both until the last pod is back.",
+                Phase.CANCELLED: "All pods run on the old secret again. Only then did Keyturn let Stytch drop the new "
+                "one, so there was no moment at which a pod held a dead secret.",
+            },
+        ),
+    ),
+)
+ACTS: Final = (_ROTATED, _PUT_BACK)

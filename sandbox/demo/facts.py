@@ -49,11 +49,24 @@ class OverlapFact(_Fact):
     calls_after: CallFact
 
 
+class PutBackFact(_Fact):
+    """What was seen after a rotation that was to be cancelled. reason: why it was, in Keyturn's words.
+
+    secret_restored: whether the Secret holds the old value again. The other two are what the provider says in the end.
+    """
+
+    reason: str
+    secret_restored: bool
+    old_value_accepted: bool
+    new_value_refused: bool
+
+
 class RotationFact(_Fact):
     """One rotation. `restarts` counts the pod templates that a workload has had after its first one.
 
-    Of Immediate rotations only: window_seconds, from the provider's switch to the last refused call; and window, pod by
-    pod. Of Timed ones only: overlap.
+    left_behind: what only a rotation that runs should need. Of Immediate rotations only: window_seconds, from the
+    provider's switch to the last refused call; and window, pod by pod. Of Timed ones only: overlap. Of those that were
+    to be cancelled only: put_back.
     """
 
     name: str
@@ -65,9 +78,11 @@ class RotationFact(_Fact):
     calls: CallFact
     old_value_refused: bool
     restarts: dict[str, int]
+    left_behind: list[str]
     window_seconds: float | None = None
     window: list[PodWindow] | None = None
     overlap: OverlapFact | None = None
+    put_back: PutBackFact | None = None
 
 
 class DemoReport(_Fact):
@@ -102,14 +117,25 @@ def faults(rotation: RotationFact, failed: int = 0, problems: Sequence[str] = ()
     found = list(problems)
     if failed:
         found.append(f"{failed} calls failed without an answer to whether the secret is accepted")
-    if rotation.result != "Completed":
-        found.append(f"it ended {rotation.result}, not Completed")
+    expected, restarts = ("Completed", 1) if rotation.put_back is None else ("Cancelled", 2)
+    if rotation.result != expected:
+        found.append(f"it ended {rotation.result}, not {expected}")
     if rotation.window is not None:
         found += [fault for pod in rotation.window for fault in _outside(pod)]
     elif rotation.calls.refused:
         found.append(f"{rotation.calls.refused} calls were refused")
     if not rotation.calls.accepted:
         found.append("no call was accepted, so nothing was proved")
+    for name, count in rotation.restarts.items():
+        if count != restarts:
+            found.append(f"{name}: {count} restarts, not {restarts}")
+    found += [f"left behind: {thing}" for thing in rotation.left_behind]
+    return found + (_not_dropped(rotation) if rotation.put_back is None else _not_put_back(rotation.put_back))
+
+
+def _not_dropped(rotation: RotationFact) -> list[str]:
+    """What is wrong with the end of the old value."""
+    found = []
     if rotation.overlap is not None and not rotation.overlap.accepted_within:
         found.append("the provider refused the old value before the end of the overlap")
     if rotation.overlap is not None and not rotation.overlap.calls_after.accepted:
@@ -117,6 +143,16 @@ def faults(rotation: RotationFact, failed: int = 0, problems: Sequence[str] = ()
     if not rotation.old_value_refused:
         found.append("the provider still accepts the old value")
     return found
+
+
+def _not_put_back(seen: PutBackFact) -> list[str]:
+    """What is not as it was before."""
+    promised = {
+        "the Secret does not hold the old value again": seen.secret_restored,
+        "the provider no longer accepts the old value": seen.old_value_accepted,
+        "the provider still accepts the new value": seen.new_value_refused,
+    }
+    return [fault for fault, kept in promised.items() if not kept]
 
 
 def _outside(pod: PodWindow) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,13 +14,12 @@ from typing import Any, Final
 import httpx
 
 import keyturn
-from keyturn.api.rotation import Phase
-from keyturn.api.semantics import Overlap
 from sandbox.assets import provide
 from sandbox.controlplane import ControlPlane
-from sandbox.demo.acts import Act, Client
-from sandbox.demo.facts import CallFact, DemoReport, OverlapFact, PhaseFact, RotationFact, faults, window
-from sandbox.demo.observed import Observed, Tally
+from sandbox.demo.acts import Act, Scene
+from sandbox.demo.counting import OverlapEnd, Part, count, verdict
+from sandbox.demo.facts import DemoReport, RotationFact, faults
+from sandbox.demo.observed import Observed
 from sandbox.demo.shows import Show
 from sandbox.kubelet import Behaviour
 from sandbox.kubelet.api import API
@@ -49,32 +47,8 @@ class DemoError(Exception):
     """The demo could not be played to its end; the message says why."""
 
 
-@dataclass(frozen=True)
-class _Part:
-    """An act with what it became on the stage."""
-
-    act: Act
-    client: Client
-    observed: Observed
-    rotation: dict[str, Any]
-    yaml: str
-    workloads: list[dict[str, Any]]
-
-    @property
-    def name(self) -> str:
-        return f"{self.act.namespace}/{self.observed.name}"
-
-
-@dataclass(frozen=True)
-class _OverlapEnd:
-    """Whether the provider took the old value right before the end of its overlap, and the calls made until then."""
-
-    accepted_within: bool
-    before: Tally
-
-
 def play(acts: Sequence[Act], show: Show) -> Played:
-    """Play all acts at the same time and return what was counted. Everything is cleared away, also on errors.
+    """Play one act after the other and return what was counted. Everything is cleared away, also on errors.
 
     Raises DemoError, AssetsError, ControlPlaneError, ApplyError, OperatorError, or TimeoutError naming what did not
     happen.
@@ -87,20 +61,24 @@ def play(acts: Sequence[Act], show: Show) -> Played:
         with show.step("installing Keyturn's CRDs and RBAC"):
             stage.install()
         operator = stage.operator("--log-format", "text")
-        parts = [_prepare(stage, act) for act in acts]
+        prepared = [[_prepare(stage, scene) for scene in act.scenes] for act in acts]
+        parts = [part for ours in prepared for part in ours]
         stack.enter_context(_eyes_on([part.observed for part in parts], stage))
         with show.step(f"starting the operator as ServiceAccount {NAMESPACE}/{SERVICE_ACCOUNT}"):
             wait_until(lambda: _healthy(operator), "the operator is ready")
         with show.step("waiting until all pods call the provider with their secret, over and over"):
             for part in parts:
                 _wait_for_traffic(part)
-        overlaps = _rotate(stage, parts, show)
-        facts = [_count(stage, part, overlaps.get(part.name)) for part in parts]
+        facts: list[RotationFact] = []
+        for act, ours in zip(acts, prepared, strict=True):
+            show.say(f"\n{act.title}", "bold")
+            overlaps = _rotate(stage, ours, show)
+            facts += [count(stage, part, overlaps.get(part.name)) for part in ours]
         show.result(facts)
         found = _faults(parts, facts)
         for fault in found:
             show.say(fault, "bold red")
-        if any(part.observed.phase is not Phase.COMPLETED for part in parts):
+        if any(part.observed.phase is not part.scene.end for part in parts):
             show.say(f"The operator's log ends with:\n{operator.tail()}")
         with show.step("stopping and removing everything"):
             operator.stop()
@@ -108,15 +86,15 @@ def play(acts: Sequence[Act], show: Show) -> Played:
     return Played(DemoReport(kubernetes=assets.version, keyturn=keyturn.__version__, rotations=facts), found)
 
 
-def _prepare(stage: Stage, act: Act) -> _Part:
+def _prepare(stage: Stage, scene: Scene) -> Part:
     """Everything but the rotation."""
-    client = act.open(stage, act.namespace)
-    rotation, text, others = act.documents(client)
-    stage.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": act.namespace}}])
-    stage.apply(_secret(act.namespace, name, values) for name, values in client.secrets.items())
+    client = scene.open(stage, scene.namespace)
+    rotation, text, others = scene.documents(client)
+    stage.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": scene.namespace}}])
+    stage.apply(_secret(scene.namespace, name, values) for name, values in client.secrets.items())
     stage.apply(others)
-    observed = Observed(act.namespace, rotation["metadata"]["name"], stage.pods.meter)
-    return _Part(act, client, observed, rotation, text, [item for item in others if item["kind"] == "Deployment"])
+    observed = Observed(scene.namespace, rotation["metadata"]["name"], client.secret, stage.pods.meter)
+    return Part(scene, client, observed, rotation, text, [item for item in others if item["kind"] == "Deployment"])
 
 
 @contextmanager
@@ -144,7 +122,7 @@ def _eyes_on(seen: Sequence[Observed], stage: Stage) -> Iterator[None]:
         stage.do(end())
 
 
-def _wait_for_traffic(part: _Part) -> None:
+def _wait_for_traffic(part: Part) -> None:
     """Until every replica has made a call that was accepted."""
     replicas: int = sum(workload["spec"]["replicas"] for workload in part.workloads)
 
@@ -156,10 +134,10 @@ def _wait_for_traffic(part: _Part) -> None:
     wait_until(calling, "all pods call the provider")
 
 
-def _rotate(stage: Stage, parts: Sequence[_Part], show: Show) -> dict[str, _OverlapEnd]:
+def _rotate(stage: Stage, parts: Sequence[Part], show: Show) -> dict[str, OverlapEnd]:
     """Apply the rotations, and watch them until they have ended and a while longer, across the end of overlaps too."""
     show.manifests([part.yaml for part in parts])
-    with show.watching([(part.act, part.observed) for part in parts]) as tick:
+    with show.watching([(part.scene, part.observed) for part in parts]) as tick:
         clock = _Clock([part.observed for part in parts], tick)
         clock.run(_BEFORE)
         for part in parts:
@@ -167,24 +145,25 @@ def _rotate(stage: Stage, parts: Sequence[_Part], show: Show) -> dict[str, _Over
             stage.apply([part.rotation])
         clock.run(_PATIENCE, until=lambda: all(part.observed.over for part in parts))
         clock.run(_AFTERWARDS)
-        overlaps = {part.name: _end_overlap(stage, part, show) for part in parts if part.act.overlap is not None}
-        clock.run(_AFTERWARDS)
+        overlaps = {part.name: _end_overlap(stage, part, show) for part in parts if part.scene.overlap is not None}
+        if overlaps:
+            clock.run(_AFTERWARDS)
     return overlaps
 
 
-def _end_overlap(stage: Stage, part: _Part, show: Show) -> _OverlapEnd:
+def _end_overlap(stage: Stage, part: Part, show: Show) -> OverlapEnd:
     """Use the old value once more, then move the provider's clock to where its overlap is over."""
-    assert part.act.overlap is not None
-    accepted = stage.do(_verdict(part.client)) is True
+    assert part.scene.overlap is not None
+    accepted = stage.do(verdict(part.client, part.client.first_value)) is True
     before = part.observed.calls()
-    part.client.simulator.advance((part.act.overlap + _PAST_THE_END).total_seconds())
-    hours = part.act.overlap.total_seconds() / 3600
+    part.client.simulator.advance((part.scene.overlap + _PAST_THE_END).total_seconds())
+    hours = part.scene.overlap.total_seconds() / 3600
     said = f"still accepted, for {hours:g} h" if accepted else f"not accepted, although its {hours:g} h have just begun"
     show.say(f"{part.name}: the old value is {said}; the provider's clock is moved past them now")
-    return _OverlapEnd(accepted, before)
+    return OverlapEnd(accepted, before)
 
 
-def _faults(parts: Sequence[_Part], facts: Sequence[RotationFact]) -> list[str]:
+def _faults(parts: Sequence[Part], facts: Sequence[RotationFact]) -> list[str]:
     return [
         f"{part.name}: {fault}"
         for part, fact in zip(parts, facts, strict=True)
@@ -211,52 +190,6 @@ class _Clock:
                 self._tallies = [observed.sample(before) for observed, before in pairs]
             self._tick()
             time.sleep(_FRAME)
-
-
-def _count(stage: Stage, part: _Part, end: _OverlapEnd | None) -> RotationFact:
-    """The facts, asked of those who know them."""
-    observed, client = part.observed, part.client
-    seconds, calls, switched = observed.seconds, observed.calls(), client.switched()
-    immediate = part.act.capabilities.overlap is Overlap.NONE
-    refusals = window(observed.pods(), switched) if immediate and switched is not None else None
-    return RotationFact(
-        name=observed.name,
-        provider=part.act.provider,
-        semantics=part.act.semantics,
-        result=observed.phase,
-        seconds=round(seconds, 3),
-        phases=[PhaseFact(phase=phase, seconds=round(spent, 3)) for phase, spent in observed.durations()],
-        calls=CallFact(accepted=calls.accepted, refused=calls.refused),
-        old_value_refused=stage.do(_verdict(client)) is False,
-        restarts={f"Deployment/{name}": count for name, count in _restarts(stage, part).items()},
-        window_seconds=None if refusals is None else max((pod.last for pod in refusals), default=0.0),
-        window=refusals,
-        overlap=_overlap(part, end, calls) if end is not None else None,
-    )
-
-
-def _overlap(part: _Part, end: _OverlapEnd, calls: Tally) -> OverlapFact:
-    assert part.act.overlap is not None
-    after = CallFact(accepted=calls.accepted - end.before.accepted, refused=calls.refused - end.before.refused)
-    hours = part.act.overlap.total_seconds() / 3600
-    return OverlapFact(hours=hours, accepted_within=end.accepted_within, calls_after=after)
-
-
-async def _verdict(client: Client) -> bool | None:
-    """Whether the provider accepts a call with the value that was current before; None when its answer is unclear."""
-    async with client.probe() as probe:
-        return await probe.call(client.client_id, client.first_value)
-
-
-def _restarts(stage: Stage, part: _Part) -> dict[str, int]:
-    """How many pod templates each Deployment has had after its first one: each has left a ReplicaSet."""
-    path = f"/apis/apps/v1/namespaces/{part.act.namespace}/replicasets"
-    owners = Counter(
-        owner["name"]
-        for item in stage.api.http.get(path).raise_for_status().json()["items"]
-        for owner in item["metadata"].get("ownerReferences") or []
-    )
-    return {name: owners[name] - 1 for name in (workload["metadata"]["name"] for workload in part.workloads)}
 
 
 def _secret(namespace: str, name: str, values: dict[str, str]) -> dict[str, Any]:

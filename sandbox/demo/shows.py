@@ -13,10 +13,12 @@ from rich.live import Live
 from rich.syntax import Syntax
 from rich.text import Text
 
+from sandbox.demo.acts import Scene
 from sandbox.demo.facts import RotationFact
 from sandbox.demo.observed import Observed, Told
+from sandbox.demo.outcome import outcome, sentences
 from sandbox.demo.recording import COLUMNS, ROWS, Recording
-from sandbox.demo.screen import COLUMN, Playing, beside, outcome, stage, windows
+from sandbox.demo.screen import COLUMN, Playing, beside, stage
 
 
 class Show(Protocol):
@@ -86,7 +88,7 @@ class LiveShow:
 
     def result(self, rotations: Sequence[RotationFact]) -> None:
         self._print(outcome(rotations))
-        for line in windows(rotations):
+        for line in sentences(rotations):
             self.say(line)
         if self._recording:
             self._recording.take(Group(*self._printed), always=True)
@@ -117,7 +119,7 @@ class PlainShow:
 
     @contextmanager
     def watching(self, playing: Playing) -> Iterator[Callable[[], None]]:
-        tellers = [_Teller(observed, self.say) for _, observed in playing]
+        tellers = [_Teller(scene, observed, self.say) for scene, observed in playing]
 
         def tick() -> None:
             for teller in tellers:
@@ -128,7 +130,7 @@ class PlainShow:
 
     def result(self, rotations: Sequence[RotationFact]) -> None:
         self._console.print(outcome(rotations))
-        for line in windows(rotations):
+        for line in sentences(rotations):
             self.say(line)
 
     def say(self, text: str, style: str = "") -> None:
@@ -138,8 +140,10 @@ class PlainShow:
 class _Teller:
     """Says what is new about a rotation."""
 
-    def __init__(self, observed: Observed, say: Callable[[str], None]) -> None:
+    def __init__(self, scene: Scene, observed: Observed, say: Callable[[str], None]) -> None:
+        self._story = scene.story
         self._observed = observed
+        self._told = ""
         self._say = say
         self._phases = 0
         self._events: list[Told] = []
@@ -151,15 +155,18 @@ class _Teller:
         for passage in seen.passages[self._phases :]:
             self._phases += 1
             self._line(f"phase {passage.phase}", passage.entered - (seen.applied or passage.entered))
+        story = self._story.get(seen.phase, self._told)
+        if story != self._told:
+            self._told = story
+            self._line(story)
         for event in seen.events[len(self._events) :]:
             self._events.append(event)
             self._line(f"event {event.reason}: {event.message}")
-        for target in list(seen.targets):
-            name = f"{target['kind']}/{target['name']}"
-            said = f"{target.get('updated', 0)}/{target.get('desired', 0)} pods on the new value, {target['state']}"
-            if self._targets.get(name) != said:
-                self._targets[name] = said
-                self._line(f"{name}: {said}")
+        for target in seen.progress():
+            said = f"{target.updated}/{target.desired} pods on the {target.value} value, {target.state}"
+            if self._targets.get(target.name) != said:
+                self._targets[target.name] = said
+                self._line(f"{target.name}: {said}")
         for accepted, refused in seen.per_second[self._seconds :]:
             self._seconds += 1
             self._line(f"calls in the last second: {accepted} accepted, {refused} refused")

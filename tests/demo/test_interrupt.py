@@ -11,14 +11,17 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
-def test_interrupt_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("act", "moment"), [("1", "RolloutRestart"), ("2", "RotationCancelling")])
+def test_interrupt_leaves_nothing(tmp_path: Path, act: str, moment: str) -> None:
     ours, theirs = pty.openpty()
     environment = {key: value for key, value in os.environ.items() if key != "CI"}
     demo = subprocess.Popen(
-        [sys.executable, "-m", "sandbox.demo", "--report", str(tmp_path / "report.json")],
+        [sys.executable, "-m", "sandbox.demo", "--act", act, "--report", str(tmp_path / "report.json")],
         cwd=ROOT,
         env={**environment, "TMPDIR": str(tmp_path), "TERM": "xterm-256color", "COLUMNS": "90", "LINES": "40"},
         stdin=subprocess.DEVNULL,
@@ -28,7 +31,7 @@ def test_interrupt_leaves_nothing(tmp_path: Path) -> None:
     )
     os.close(theirs)
     try:
-        _read_until(ours, "RolloutRestart")
+        _read_until(ours, moment)
         assert _processes(tmp_path), "the test does not find the demo's processes"
         # A terminal sends it to all processes in the foreground.
         os.killpg(demo.pid, signal.SIGINT)
@@ -42,7 +45,7 @@ def test_interrupt_leaves_nothing(tmp_path: Path) -> None:
     assert _processes(tmp_path) == []
 
 
-def _read_until(terminal: int, expected: str, seconds: float = 60) -> str:
+def _read_until(terminal: int, expected: str, seconds: float = 100) -> str:
     """What the terminal shows until the expected text appears."""
     seen, deadline = "", time.monotonic() + seconds
     while expected not in seen:
