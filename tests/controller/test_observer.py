@@ -24,6 +24,7 @@ class FakeKube:
     def __init__(self) -> None:
         self.begun: list[float] = []
         self.failing = False
+        self.owner: str | None = None
         self.present: tuple[Resource, ...] = ()
         self.absent: set[Resource] = set()
         self.listed: list[Resource] = []
@@ -42,7 +43,7 @@ class FakeKube:
             raise NotFound("404")
         if resource in self.present:
             return [workload("web")]
-        return [pod(f"{now:g}")] if resource is PODS else []
+        return [pod(f"{now:g}", self.owner)] if resource is PODS else []
 
     async def watch(self, resource: Resource, namespace: str) -> AsyncIterator[dict[str, Any]]:
         self.watching.append(resource.plural)
@@ -53,13 +54,17 @@ class FakeKube:
             self.watching.remove(resource.plural)
 
 
-def pod(name: str) -> dict[str, Any]:
+def pod(name: str, owner: str | None = None) -> dict[str, Any]:
     spec = {"imagePullSecrets": [{"name": "app"}]}
-    return {"metadata": {"name": name, "creationTimestamp": "2026-03-01T12:00:00Z"}, "spec": spec}
+    meta: dict[str, Any] = {"name": name, "creationTimestamp": "2026-03-01T12:00:00Z"}
+    if owner is not None:
+        reference = {"apiVersion": "apps/v1", "kind": owner, "name": "web", "uid": "web", "controller": True}
+        meta["ownerReferences"] = [reference]
+    return {"metadata": meta, "spec": spec}
 
 
 def workload(name: str) -> dict[str, Any]:
-    template = {"spec": {"containers": []}}
+    template: dict[str, Any] = {"spec": {"containers": []}}
     meta = {"name": name, "uid": name, "creationTimestamp": "2026-03-01T12:00:00Z", "generation": 1}
     return {"metadata": meta, "spec": {"template": template}}
 
@@ -242,3 +247,40 @@ def test_a_kind_that_is_not_served_is_asked_for_again_after_a_minute() -> None:
         assert [kube.listed.count(resource) for resource in (CRONJOBS, ROLLOUTS, CRONJOBS_BETA)] == [2, 2, 2]
 
     virtually(scenario())
+
+
+def test_kinds_that_a_namespace_has_none_of_are_not_asked_for_each_time() -> None:
+    kube = FakeKube()
+    kube.present = (DEPLOYMENTS,)
+
+    async def main() -> None:
+        eyes = observers(kube)
+        await look(eyes)
+        assert STATEFULSETS in kube.listed
+        kube.listed.clear()
+        await look(eyes)
+        assert set(kube.listed) == {PODS, DEPLOYMENTS, REPLICASETS, ROLLOUTS}
+        kube.listed.clear()
+        await look(eyes, namespace="other")
+        assert STATEFULSETS in kube.listed
+        kube.listed.clear()
+        await look(eyes, after=10)
+        assert STATEFULSETS in kube.listed
+
+    virtually(main())
+
+
+def test_a_pod_of_a_kind_that_was_not_there_has_it_looked_for() -> None:
+    """I4: what it belongs to says who replaces it."""
+    kube = FakeKube()
+
+    async def main() -> None:
+        eyes = observers(kube)
+        await look(eyes)
+        kube.present, kube.owner = (STATEFULSETS,), "StatefulSet"
+        kube.listed.clear()
+        found = await eyes.look("ns", "app", RolloutSpec())
+        assert STATEFULSETS in kube.listed
+        assert [(one.kind, one.name) for one in found.workloads] == [("StatefulSet", "web")]
+
+    virtually(main())

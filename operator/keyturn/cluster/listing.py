@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from keyturn.cluster.client import Kube, Resource
 from keyturn.cluster.errors import NotFound
-from keyturn.cluster.objects import Raw
+from keyturn.cluster.objects import Raw, controller_of
 from keyturn.cluster.resources import (
     CONTROLLERREVISIONS,
     CRONJOBS,
@@ -23,6 +24,14 @@ from keyturn.cluster.resources import (
 )
 
 _ABSENT_SECONDS: Final = 60.0
+_EMPTY_SECONDS: Final = 10.0
+# Each with what its controllers keep between a workload and its pods: one without the other would mislead.
+_GROUPS: Final = (
+    (DEPLOYMENTS, REPLICASETS, ROLLOUTS),
+    (STATEFULSETS, DAEMONSETS, CONTROLLERREVISIONS),
+    (JOBS, CRONJOBS),
+)
+_NOT_EVERYWHERE: Final = {ROLLOUTS: (ROLLOUTS,), CRONJOBS: (CRONJOBS, CRONJOBS_BETA)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,30 +50,51 @@ class Namespace:
 
 
 class Lister:
-    """Lists namespaces, and remembers for a minute which kinds the API server does not serve."""
+    """Lists namespaces, and remembers for a while what need not be asked for each time.
+
+    That is, for a minute, which kinds the API server does not serve; and for a few seconds, which kinds a namespace has
+    none of: a workload that is new since then has no pods that are not listed, and these tell when to look for it.
+    """
 
     def __init__(self, kube: Kube) -> None:
         self._kube = kube
         self._absent_until: dict[Resource, float] = {}
+        self._empty_until: dict[tuple[str, int], float] = {}
 
     async def list_all(self, namespace: str) -> Namespace:
         """List every kind, each as of one moment since the call. Raises ClusterError."""
-        kinds = (PODS, DEPLOYMENTS, REPLICASETS, STATEFULSETS, DAEMONSETS, CONTROLLERREVISIONS, JOBS)
-        listed = await asyncio.gather(
-            *(self._kube.list(resource, namespace) for resource in kinds),
-            self._list_first_served(namespace, CRONJOBS, CRONJOBS_BETA),
-            self._list_first_served(namespace, ROLLOUTS),
-        )
-        return Namespace(*listed)
+        now = asyncio.get_running_loop().time()
+        self._empty_until = {place: until for place, until in self._empty_until.items() if until > now}
+        asked = [number for number in range(len(_GROUPS)) if (namespace, number) not in self._empty_until]
+        pods, found = await asyncio.gather(self._kube.list(PODS, namespace), self._list_groups(namespace, asked))
+        others = [number for number in range(len(_GROUPS)) if number not in asked]
+        if others and _owners(pods) & {resource.kind for number in others for resource in _GROUPS[number]}:
+            found |= await self._list_groups(namespace, others)
+            asked += others
+        for number in asked:
+            if not any(found[resource] for resource in _GROUPS[number]):
+                self._empty_until[namespace, number] = now + _EMPTY_SECONDS
+        return Namespace(pods, **{resource.plural: items for resource, items in found.items()})
 
-    async def _list_first_served(self, namespace: str, *versions: Resource) -> list[Raw]:
+    async def _list_groups(self, namespace: str, numbers: Sequence[int]) -> dict[Resource, list[Raw]]:
+        kinds = [resource for number in numbers for resource in _GROUPS[number]]
+        listed = await asyncio.gather(*(self._list(namespace, resource) for resource in kinds))
+        return dict(zip(kinds, listed, strict=True))
+
+    async def _list(self, namespace: str, resource: Resource) -> list[Raw]:
         """All objects of a kind, in the first version that the API server serves; none where it serves none."""
-        for resource in versions:
+        if resource not in _NOT_EVERYWHERE:
+            return await self._kube.list(resource, namespace)
+        for version in _NOT_EVERYWHERE[resource]:
             now = asyncio.get_running_loop().time()
-            if self._absent_until.get(resource, now) > now:
+            if self._absent_until.get(version, now) > now:
                 continue
             try:
-                return await self._kube.list(resource, namespace)
+                return await self._kube.list(version, namespace)
             except NotFound:
-                self._absent_until[resource] = now + _ABSENT_SECONDS
+                self._absent_until[version] = now + _ABSENT_SECONDS
         return []
+
+
+def _owners(pods: list[Raw]) -> set[str]:
+    return {owner["kind"] for pod in pods if (owner := controller_of(pod)) is not None}
