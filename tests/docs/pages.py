@@ -1,4 +1,4 @@
-"""The two pages for users, and how to find things in them."""
+"""The pages for users, and how to find things in them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[2]
 PROVIDERS_PAGE: Final = (ROOT / "docs" / "providers.md").read_text()
 OPERATIONS: Final = (ROOT / "docs" / "operations.md").read_text()
+LIFECYCLE: Final = (ROOT / "docs" / "lifecycle.md").read_text()
 
 
 def section(page: str, heading: str) -> str:

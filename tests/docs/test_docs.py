@@ -34,7 +34,7 @@ from keyturn.controller.logs import LogFormat, configure
 from keyturn.controller.spool import Entry, Spool
 from keyturn.providers.http import HttpClient
 from keyturn.providers.registry import PROVIDERS
-from tests.docs.pages import OPERATIONS, PROVIDERS_PAGE, ROOT, section, table
+from tests.docs.pages import LIFECYCLE, OPERATIONS, PROVIDERS_PAGE, ROOT, section, table
 
 MANIFESTS = ROOT / "manifests"
 SAMPLES = sorted((MANIFESTS / "samples").glob("*.yaml"))
@@ -176,7 +176,7 @@ def test_every_field_of_a_log_entry_is_described() -> None:
     assert sorted(row[0].strip("`") for row in rows) == sorted(json.loads(formatter.format(record)))
 
 
-@pytest.mark.parametrize("page", [PROVIDERS_PAGE, OPERATIONS], ids=["providers", "operations"])
+@pytest.mark.parametrize("page", [PROVIDERS_PAGE, OPERATIONS, LIFECYCLE], ids=["providers", "operations", "lifecycle"])
 def test_tests_that_are_named_exist(page: str) -> None:
     for path in re.findall(r"\btests/[\w/.]+\.py", page):
         assert (ROOT / path).exists(), path
@@ -209,7 +209,7 @@ def test_the_component_mounts_what_the_environment_names(tmp_path: Path) -> None
     built = {(item["kind"], item["metadata"]["name"]): item for item in rendered(tmp_path)}
     pod = built["Deployment", "keyturn"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    places = {variable["name"]: Path(variable["value"]) for variable in container["env"]}
+    places = {variable["name"]: Path(variable["value"]) for variable in container["env"] if "value" in variable}
     mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
 

@@ -13,7 +13,7 @@ from keyturn.api.conditions import ConditionType
 from keyturn.api.rotation import Result
 from keyturn.api.semantics import Verdict
 from keyturn.rotation import report
-from tests.docs.pages import OPERATIONS, PROVIDERS_PAGE, ROOT, section, table
+from tests.docs.pages import LIFECYCLE, OPERATIONS, PROVIDERS_PAGE, ROOT, section, table
 
 CODE: Final = ROOT / "operator" / "keyturn"
 SOURCES: Final = (
@@ -33,13 +33,22 @@ OTHERS: Final = {
     "NotFound",
     "Unobserved",
 }
-# The reasons of Events which are not reasons of conditions as well.
-EVENTS: Final = {event for event, _ in report._EVENTS.values()}
 
 
 @cache
 def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
+
+
+def events() -> dict[str, bool]:
+    """The reasons of Events which are not reasons of conditions as well, and whether each is a warning."""
+    alone = {
+        str(node.args[0].value): any(keyword.arg == "warning" for keyword in node.keywords)
+        for node in ast.walk(tree_of(CODE / "rotation" / "report.py"))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Announcement"
+        if isinstance(node.args[0], ast.Constant)
+    }
+    return {**dict(report._EVENTS.values()), **alone}
 
 
 def words(path: Path) -> set[str]:
@@ -60,7 +69,7 @@ def possible() -> set[str]:
     """What the reason of a condition can be, apart from phases, which are in a table of the README."""
     written = set().union(*map(words, SOURCES))
     ended = {f"Rotation{result}" for result in Result}
-    return (written - OTHERS - EVENTS) | ended | set(Verdict) | {"Soaking", "SecretRotated"}
+    return (written - OTHERS - events().keys()) | ended | set(Verdict) | {"Soaking", "SecretRotated"}
 
 
 def documented() -> Counter[str]:
@@ -92,14 +101,14 @@ def test_what_the_scan_relies_on() -> None:
 def test_every_event_is_documented() -> None:
     rows = table(section(OPERATIONS, "Events"), "event")
     shown = {event: row[1].startswith("Warning") for row in rows for event in re.findall(r"`(\w+)`", row[0])}
-    assert shown == dict(report._EVENTS.values())
+    assert shown == events()
 
 
 def test_reasons_named_in_the_text_exist() -> None:
     """A word in code style that begins as reasons do is one, or the name of a condition or Event."""
-    known = set(documented()) | EVENTS | set(ConditionType)
-    for page in (PROVIDERS_PAGE, OPERATIONS):
+    known = set(documented()) | events().keys() | set(ConditionType)
+    for page in (PROVIDERS_PAGE, OPERATIONS, LIFECYCLE):
         for word in re.findall(
-            r"`((?:Provider|Credential|Secret|Rollout|Journal|Overlap|Verification|Answer)\w+)`", page
+            r"`((?:Provider|Credential|Secret|Rollout|Journal|Overlap|Verification|Answer|Target|Previous)\w+)`", page
         ):
             assert word in known, word
