@@ -19,6 +19,13 @@ CONTROLLERS = (
     "statefulset",
 )
 
+# What later versions do without being told: the gate, and the last minor version 1.x that needs it.
+_APISERVER_GATES = {
+    "BoundServiceAccountTokenVolume": 20,  # tokens in projected volumes, so that pods need no Secret with a token
+    "EphemeralContainers": 22,
+}
+_MANAGER_GATES = {"CronJobControllerV2": 20}  # the one before looks at its CronJobs every 10 seconds
+
 
 def etcd(binaries: Path, port: int, name: str) -> list[str]:
     """etcd on a loopback port, without fsync: its data never outlives the process. `name` tells it from others."""
@@ -38,7 +45,9 @@ def etcd(binaries: Path, port: int, name: str) -> list[str]:
     ]
 
 
-def apiserver(binaries: Path, port: int, etcd_port: int, credentials: Credentials, tokens: Path) -> list[str]:
+def apiserver(
+    binaries: Path, port: int, etcd_port: int, credentials: Credentials, tokens: Path, version: str
+) -> list[str]:
     """kube-apiserver on a loopback port; RBAC, a token file for the administrator, ServiceAccount tokens."""
     return [
         str(binaries / "kube-apiserver"),
@@ -55,12 +64,11 @@ def apiserver(binaries: Path, port: int, etcd_port: int, credentials: Credential
         f"--service-account-signing-key-file={credentials.token_key}",
         f"--token-auth-file={tokens}",
         "--authorization-mode=RBAC",
-        # No kubelet mounts tokens, so pods need no ServiceAccount to be there before them.
-        "--disable-admission-plugins=ServiceAccount",
         "--endpoint-reconciler-type=none",
         "--max-requests-inflight=2000",
         "--max-mutating-requests-inflight=1000",
         "--profiling=false",
+        *_gates(_APISERVER_GATES, version),
     ]
 
 
@@ -86,6 +94,7 @@ def controller_manager(
         "--kube-api-qps=500",
         "--kube-api-burst=1000",
         "--profiling=false",
+        *_gates(_MANAGER_GATES, version),
     ]
     if minor(version) < 24:
         # Until 1.23 there was an insecure port beside the secure one, and it is the same for every instance.
@@ -99,3 +108,8 @@ def minor(version: str) -> int:
     if match is None:
         raise ValueError(f"{version!r} is not a version of Kubernetes, such as 1.20.2")
     return int(match[1])
+
+
+def _gates(gates: dict[str, int], version: str) -> list[str]:
+    needed = [f"{gate}=true" for gate, last in gates.items() if minor(version) <= last]
+    return [f"--feature-gates={','.join(needed)}"] if needed else []

@@ -53,8 +53,9 @@ class ControlPlane:
     def start(cls, assets: Assets) -> Self:
         """Start a control plane from `assets` (see `sandbox.assets.provide`) and return it when it is ready.
 
-        Ready means: /readyz answers 200, the controller manager is healthy and namespace "default" exists. Ports are
-        chosen before they are bound, so a start is repeated when one was taken in between. Raises ControlPlaneError.
+        Ready means: /readyz answers 200, the controller manager is healthy, and namespace "default" exists and can have
+        pods. Ports are chosen before they are bound, so a start is repeated when one was taken in between. Raises
+        ControlPlaneError.
         """
         for attempt in range(1, _ATTEMPTS + 1):
             processes = Processes()
@@ -129,10 +130,13 @@ class ControlPlane:
         address = f"https://127.0.0.1:{self._manager_port}"
         with httpx.Client(base_url=address, verify=self.endpoint.ssl_context()) as http:
             self._processes.wait("kube-controller-manager", lambda: _ok(http, "/healthz"), _PATIENCE)
+        with Resources(self.endpoint) as resources:
+            account = "/api/v1/namespaces/default/serviceaccounts/default"  # no pod is admitted without one
+            self._processes.wait("kube-controller-manager", lambda: _ok(resources.http, account), _PATIENCE)
 
     def _start_apiserver(self) -> None:
         argv = components.apiserver(
-            self._binaries, self._apiserver_port, self._etcd_port, self._credentials, self._tokens
+            self._binaries, self._apiserver_port, self._etcd_port, self._credentials, self._tokens, self.version
         )
         self._processes.start("kube-apiserver", argv)
         with Resources(self.endpoint) as resources:

@@ -92,6 +92,23 @@ class Resources:
             raise ApplyError(f"no token for ServiceAccount {namespace}/{name}: {_message(answer)}")
         return str(answer.json()["status"]["token"])
 
+    def attach(self, namespace: str, pod: str, container: dict[str, Any]) -> None:
+        """Add an ephemeral container to a running pod, as `kubectl debug` does. Raises ApplyError.
+
+        Servers up to 1.21 have a kind of its own for that; later ones take the pod.
+        """
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/ephemeralcontainers"
+        found = self.http.get(path)
+        if found.is_error:
+            raise ApplyError(f"no ephemeral container for Pod {namespace}/{pod}: {_message(found)}")
+        whole = found.json()
+        holder = whole if whole["kind"] == "EphemeralContainers" else whole["spec"]
+        defaults = {"terminationMessagePolicy": "File", "imagePullPolicy": "IfNotPresent"}
+        holder["ephemeralContainers"] = [*(holder.get("ephemeralContainers") or []), defaults | container]
+        answer = self.http.put(path, json=whole)
+        if answer.is_error:
+            raise ApplyError(f"no ephemeral container for Pod {namespace}/{pod}: {_message(answer)}")
+
     def _discover(self, prefix: str, obj: dict[str, Any]) -> dict[str, Any]:
         """What the server says about the kind of `obj`; a kind that has just been defined may take a moment."""
         deadline = time.monotonic() + _DISCOVERY_PATIENCE

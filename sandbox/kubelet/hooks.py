@@ -17,6 +17,9 @@ class PodHooks(Protocol):
         Called after every Secret and key that the pod refers to was seen to exist, and before the pod is shown Ready.
         """
 
+    async def attached(self, pod: dict[str, Any], container: str) -> None:
+        """An ephemeral container of this name has started, between `started` and `stopped`; it ends with the others."""
+
     async def stopped(self, pod: dict[str, Any]) -> None:
         """The containers have ended, that is: the termination delay is over and the object is not yet removed.
 
@@ -28,6 +31,9 @@ class NoHooks:
     """A `PodHooks` that does nothing."""
 
     async def started(self, pod: dict[str, Any]) -> None:
+        """Nothing."""
+
+    async def attached(self, pod: dict[str, Any], container: str) -> None:
         """Nothing."""
 
     async def stopped(self, pod: dict[str, Any]) -> None:

@@ -38,6 +38,8 @@ class PodLife:
         self._runs = False
         self._ending = asyncio.Event()  # deletion was asked for, or the object is gone
         self._gone = asyncio.Event()
+        self._hooking = asyncio.Lock()
+        self._attached: dict[str, asyncio.Task[None]] = {}
         self.observe(pod)
 
     def observe(self, pod: dict[str, Any]) -> None:
@@ -46,6 +48,9 @@ class PodLife:
             self.pod = pod
         if pod["metadata"].get("deletionTimestamp"):
             self._ending.set()
+        for container in pod["spec"].get("ephemeralContainers") or []:
+            if (name := container["name"]) not in self._attached:
+                self._attached[name] = asyncio.create_task(self._attach(name))
 
     def removed(self) -> None:
         """The object is gone, whether or not this class had a part in it."""
@@ -62,6 +67,9 @@ class PodLife:
             # Somebody else removed or replaced the pod: 404, or 409 for another uid.
             log.debug("pod %s: %s", self._path, error)
         finally:
+            for task in self._attached.values():
+                task.cancel()
+            await asyncio.gather(*self._attached.values(), return_exceptions=True)
             await self._stop()
 
     async def _live(self) -> None:
@@ -195,6 +203,21 @@ class PodLife:
         self._started = _now()
         await self._show("Running", self._running(ready=ready))
 
+    async def _attach(self, name: str) -> None:
+        """Start an ephemeral container, as soon as the others run."""
+        while True:
+            async with self._hooking:
+                if self._runs:
+                    await self._tell("attached", name)
+                    break
+            if await self._ends_within(_RETRY_REFERENCES):
+                return
+        body = {
+            "metadata": {"uid": self.pod["metadata"]["uid"]},
+            "status": status.ephemeral(self.pod, self._attached, _now()),
+        }
+        self.observe(await self._api.call("PATCH", f"{self._path}/status", body, "application/merge-patch+json"))
+
     async def _stop(self) -> None:
         if self._runs:
             self._runs = False
@@ -231,8 +254,12 @@ class PodLife:
         return await _within(self._ending, seconds)
 
     async def _call_hook(self, name: str) -> None:
+        async with self._hooking:
+            await self._tell(name)
+
+    async def _tell(self, name: str, *more: str) -> None:
         try:
-            await getattr(self._hooks, name)(self.pod)
+            await getattr(self._hooks, name)(self.pod, *more)
         except Exception:  # a client's mistake must not stop the cluster
             log.exception("hook %s failed for pod %s", name, self._path)
 

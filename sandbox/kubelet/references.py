@@ -30,7 +30,8 @@ def required(pod: dict[str, Any]) -> list[Reference]:
 def problem(reference: Reference, namespace: str, obj: dict[str, Any] | None) -> str | None:
     """Why the containers can't start, in a kubelet's words, given the object (None: there is none); None if they can.
 
-    Wording: pkg/kubelet/kubelet_pods.go (environment) and pkg/volume/secret/secret.go (volumes) of Kubernetes.
+    Wording: pkg/kubelet/kubelet_pods.go (environment) and pkg/volume/secret/secret.go (volumes, also used for CSI's) of
+    Kubernetes.
     """
     if obj is None:
         text = f'{reference.kind.lower()} "{reference.name}" not found'
@@ -63,6 +64,8 @@ def _reference(kind: str, selector: dict[str, Any] | None) -> Iterator[Reference
 
 
 def _of_volume(volume: dict[str, Any]) -> Iterator[Reference]:
+    if publish := (volume.get("csi") or {}).get("nodePublishSecretRef"):
+        yield Reference("Secret", publish["name"], None, volume["name"])
     sources = [volume, *((volume.get("projected") or {}).get("sources") or [])]
     for source in sources:
         for kind, field in (("Secret", "secret"), ("ConfigMap", "configMap")):

@@ -1,5 +1,6 @@
 """The `status` that a kubelet would show for a pod. Pure: the caller gives the time."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,14 @@ def build(
         init = Containers(waiting("PodInitializing") if waits else terminated(bound, now, 0), ready=not waits)
         status["initContainerStatuses"] = [_container(spec, init) for spec in pod["spec"]["initContainers"]]
     return status
+
+
+def ephemeral(pod: dict[str, Any], names: Collection[str], now: str) -> dict[str, Any]:
+    """The part of a status that shows these ephemeral containers running; those that did so before stay as they are."""
+    old = {status["name"]: status for status in (pod.get("status") or {}).get("ephemeralContainerStatuses") or []}
+    containers = [spec for spec in pod["spec"]["ephemeralContainers"] if spec["name"] in names]
+    statuses = [old.get(spec["name"]) or _container(spec, Containers(running(now))) for spec in containers]
+    return {"ephemeralContainerStatuses": statuses}
 
 
 def _readiness(phase: str, containers: Containers) -> tuple[bool, str | None]:

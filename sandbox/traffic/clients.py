@@ -7,11 +7,12 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from sandbox.kubelet.api import APIError
-from sandbox.traffic.consumption import Wanted, Way, wanted, ways
+from sandbox.traffic.consumption import Wanted, Way, wanted, ways, ways_of_ephemeral
 from sandbox.traffic.probe import TrafficProbe
 from sandbox.traffic.report import Calls, PodTraffic, Second, TrafficReport, fingerprint
 from sandbox.traffic.secrets import Reader, Secrets
@@ -75,12 +76,20 @@ class PodClients:
 
     async def started(self, pod: dict[str, Any]) -> None:
         """Read the credential as the containers would, and begin to call with it."""
-        try:
-            await self._start(pod)
-        except (ValueError, APIError) as error:
-            problem = f"pod {pod['metadata']['namespace']}/{pod['metadata']['name']} has no client: {error}"
-            self.meter.problems.append(problem)
-            log.warning(problem)
+        with self._reporting(pod):
+            want = wanted(pod)
+            if want is not None:
+                found = ways(pod, want.secret, want.key)
+                if not found:
+                    raise ValueError(f"its spec does not read key {want.key} of Secret {want.secret}")
+                await self._start(pod, want, found)
+
+    async def attached(self, pod: dict[str, Any], container: str) -> None:
+        """The same for an ephemeral container, if it reads the credential."""
+        with self._reporting(pod):
+            want = wanted(pod)
+            if want is not None and (found := ways_of_ephemeral(pod, container, want.secret, want.key)):
+                await self._start(pod, want, found)
 
     async def stopped(self, pod: dict[str, Any]) -> None:
         """End the pod's clients. A call under way is still finished and counted."""
@@ -97,16 +106,20 @@ class PodClients:
         self._running.clear()
         await self._secrets.aclose()
 
-    async def _start(self, pod: dict[str, Any]) -> None:
-        want = wanted(pod)
-        if want is None:
-            return
+    @contextmanager
+    def _reporting(self, pod: dict[str, Any]) -> Iterator[None]:
+        """What keeps a pod from having a client is a problem in the report."""
+        try:
+            yield
+        except (ValueError, APIError) as error:
+            problem = f"pod {pod['metadata']['namespace']}/{pod['metadata']['name']} has no client: {error}"
+            self.meter.problems.append(problem)
+            log.warning(problem)
+
+    async def _start(self, pod: dict[str, Any], want: Wanted, found: Collection[Way]) -> None:
         probe = self._probes.get(want.kind)
         if probe is None:
             raise ValueError(f"no simulator for clients of kind {want.kind}: there are {', '.join(self._probes)}")
-        found = ways(pod, want.secret, want.key)
-        if not found:
-            raise ValueError(f"its spec does not read key {want.key} of Secret {want.secret}")
         namespace = pod["metadata"]["namespace"]
         at_start = _credential(want, await self._secrets.read(namespace, want.secret))
 
@@ -114,12 +127,11 @@ class PodClients:
             return _credential(want, self._secrets.delayed(namespace, want.secret))
 
         sources: dict[Way, Callable[[], Credential]] = {Way.SNAPSHOT: lambda: at_start, Way.LIVE: live}
-        stop = asyncio.Event()
-        tasks = [
+        stop, tasks = self._running.setdefault(pod["metadata"]["uid"], (asyncio.Event(), []))
+        tasks.extend(
             asyncio.create_task(self._call(probe, _traffic(pod, want.kind, way), sources[way], stop))
             for way in sorted(found)
-        ]
-        self._running[pod["metadata"]["uid"]] = (stop, tasks)
+        )
 
     async def _call(
         self, probe: TrafficProbe, traffic: PodTraffic, source: Callable[[], Credential], stop: asyncio.Event

@@ -53,25 +53,38 @@ def wanted(pod: dict[str, Any]) -> Wanted | None:
 
 
 def ways(pod: dict[str, Any], secret: str, key: str) -> frozenset[Way]:
-    """In which ways a pod reads this key of a Secret; empty when it does not."""
+    """In which ways a pod reads this key of a Secret with its start; empty when it does not."""
     return frozenset(_ways(pod["spec"], secret, key))
+
+
+def ways_of_ephemeral(pod: dict[str, Any], container: str, secret: str, key: str) -> frozenset[Way]:
+    """The same for an ephemeral container of this name, which comes later."""
+    spec = pod["spec"]
+    found = [each for each in spec.get("ephemeralContainers") or [] if each["name"] == container]
+    return frozenset(way for each in found for way in _container(spec, each, secret, key))
 
 
 def _ways(spec: dict[str, Any], secret: str, key: str) -> Iterator[Way]:
     if any(reference.get("name") == secret for reference in spec.get("imagePullSecrets") or []):
         yield Way.SNAPSHOT
-    volumes = {volume["name"] for volume in spec.get("volumes") or [] if _volume_holds(volume, secret, key)}
-    for group, lasting in (("initContainers", False), ("containers", True), ("ephemeralContainers", True)):
-        for container in spec.get(group) or []:
-            if _environment_holds(container, secret, key):
-                yield Way.SNAPSHOT
-            for mount in container.get("volumeMounts") or []:
-                if mount["name"] in volumes:
-                    # Mounts of a subPath are not updated (kubernetes.io/docs/concepts/configuration/secret).
-                    yield Way.LIVE if lasting and not mount.get("subPath") else Way.SNAPSHOT
+    for container in spec.get("initContainers") or []:
+        if any(_container(spec, container, secret, key)):
+            yield Way.SNAPSHOT
+    for container in spec.get("containers") or []:
+        yield from _container(spec, container, secret, key)
     for volume in spec.get("volumes") or []:
         if ((volume.get("csi") or {}).get("nodePublishSecretRef") or {}).get("name") == secret:
             yield Way.SNAPSHOT
+
+
+def _container(spec: dict[str, Any], container: dict[str, Any], secret: str, key: str) -> Iterator[Way]:
+    volumes = {volume["name"] for volume in spec.get("volumes") or [] if _volume_holds(volume, secret, key)}
+    if _environment_holds(container, secret, key):
+        yield Way.SNAPSHOT
+    for mount in container.get("volumeMounts") or []:
+        if mount["name"] in volumes:
+            # Mounts of a subPath are not updated (kubernetes.io/docs/concepts/configuration/secret).
+            yield Way.SNAPSHOT if mount.get("subPath") else Way.LIVE
 
 
 def _environment_holds(container: dict[str, Any], secret: str, key: str) -> bool:

@@ -16,7 +16,15 @@ import httpx
 import pytest
 
 from sandbox.assets import Assets, provide
-from sandbox.controlplane import ApplyError, ControlPlane, ControlPlaneError, Resources, documents, lifecycle
+from sandbox.controlplane import (
+    ApplyError,
+    ControlPlane,
+    ControlPlaneError,
+    Resources,
+    components,
+    documents,
+    lifecycle,
+)
 from sandbox.controlplane.processes import free_port
 
 WIDGETS = {
@@ -86,6 +94,25 @@ def test_a_started_control_plane_is_ready_and_private(control_plane: ControlPlan
     assert stat.S_IMODE(control_plane.directory.stat().st_mode) == 0o700
     assert stat.S_IMODE(control_plane.kubeconfig.stat().st_mode) == 0o600
     assert len(processes_in(str(control_plane.directory))) == 4
+
+
+@pytest.mark.parametrize(
+    ("version", "apiserver", "manager"),
+    [
+        ("1.20.2", ["BoundServiceAccountTokenVolume=true,EphemeralContainers=true"], ["CronJobControllerV2=true"]),
+        ("1.22.0", ["EphemeralContainers=true"], []),
+        ("1.36.0", [], []),
+    ],
+)
+def test_only_older_versions_are_told_what_later_ones_do_anyway(
+    version: str, apiserver: list[str], manager: list[str], control_plane: ControlPlane
+) -> None:
+    files = control_plane._credentials
+    somewhere = Path("/somewhere")
+    servers = components.apiserver(somewhere, 1, 2, files, somewhere, version)
+    managers = components.controller_manager(somewhere, 1, somewhere, files, version)
+    assert [flag for flag in servers if "gates" in flag] == [f"--feature-gates={gates}" for gates in apiserver]
+    assert [flag for flag in managers if "gates" in flag] == [f"--feature-gates={gates}" for gates in manager]
 
 
 def test_a_stranger_is_refused(control_plane: ControlPlane) -> None:

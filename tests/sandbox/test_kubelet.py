@@ -26,6 +26,9 @@ class Record:
     async def started(self, pod: dict[str, Any]) -> None:
         self._add("started", pod)
 
+    async def attached(self, pod: dict[str, Any], container: str) -> None:
+        self._add(f"attached {container}", pod)
+
     async def stopped(self, pod: dict[str, Any]) -> None:
         self._add("stopped", pod)
 

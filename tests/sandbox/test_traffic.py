@@ -13,7 +13,16 @@ from sandbox.kubelet.api import APIError
 from sandbox.simulators.base import running
 from sandbox.simulators.stytch import IssuedSecret, StytchSimulator, new_secret
 from sandbox.traffic.clients import PodClients
-from sandbox.traffic.consumption import CLIENT, CLIENT_ID, CLIENT_ID_KEY, CLIENT_SECRET, Way, wanted, ways
+from sandbox.traffic.consumption import (
+    CLIENT,
+    CLIENT_ID,
+    CLIENT_ID_KEY,
+    CLIENT_SECRET,
+    Way,
+    wanted,
+    ways,
+    ways_of_ephemeral,
+)
 from sandbox.traffic.probe import StytchProbe
 from sandbox.traffic.report import PodTraffic, TrafficReport, fingerprint
 
@@ -68,6 +77,16 @@ SPECS: dict[str, tuple[dict[str, Any], set[Way]]] = {
 @pytest.mark.parametrize(("spec", "expected"), SPECS.values(), ids=SPECS.keys())
 def test_how_a_pod_reads_its_credential(spec: dict[str, Any], expected: set[Way]) -> None:
     assert ways({"spec": spec}, "m2m", "SECRET") == expected
+
+
+@pytest.mark.parametrize(
+    ("container", "expected"),
+    [({"env": [ENV]}, SNAPSHOT), ({"volumeMounts": [MOUNT]}, LIVE), ({"env": [OTHER_KEY]}, set())],
+)
+def test_an_ephemeral_container_reads_for_itself(container: dict[str, Any], expected: set[Way]) -> None:
+    found = {"spec": reads({"env": [ENV]}, VOLUME, ephemeralContainers=[{"name": "other"}, {"name": "d", **container}])}
+    assert ways_of_ephemeral(found, "d", "m2m", "SECRET") == expected
+    assert ways(found, "m2m", "SECRET") == SNAPSHOT
 
 
 def pod(name: str, spec: dict[str, Any], **annotations: str) -> dict[str, Any]:
