@@ -52,7 +52,9 @@ class Operator:
     """One operator process. Its log is in `log`."""
 
     def __init__(self, kubeconfig: Path, log: Path, *options: str) -> None:
-        self._arguments = [sys.executable, "-m", "keyturn", "run", "--kubeconfig", str(kubeconfig), *options]
+        # The next operator replaces one that was killed at once: under the same name, as a container that is restarted.
+        run = [sys.executable, "-m", "keyturn", "run", "--identity", "sandbox"]
+        self._arguments = [*run, "--kubeconfig", str(kubeconfig), *options]
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
         self._file: IO[bytes] | None = None

@@ -80,7 +80,7 @@ def grant(scene: Scene, rules: list[dict[str, Any]]) -> None:
 
 
 def create_account(stage: Stage) -> None:
-    """A ServiceAccount that may only look at Keyturn's own kinds."""
+    """A ServiceAccount that may lead, and look at Keyturn's own kinds."""
     kinds = ["clientsecretrotations", "rotationproviders", "clusterrotationproviders"]
     rules = [{"apiGroups": ["keyturn.dev"], "resources": kinds, "verbs": ["get", "list", "watch"]}]
     subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE}
@@ -95,6 +95,14 @@ def create_account(stage: Stage) -> None:
                 "kind": "ClusterRoleBinding",
                 "metadata": name,
                 "roleRef": reference,
+                "subjects": [subject],
+            },
+            # The shipped Role: one Lease.
+            {
+                "apiVersion": RBAC,
+                "kind": "RoleBinding",
+                "metadata": {"name": ACCOUNT, "namespace": NAMESPACE},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "keyturn"},
                 "subjects": [subject],
             },
         ]

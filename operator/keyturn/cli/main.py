@@ -10,6 +10,7 @@ import typer
 
 from keyturn import __version__
 from keyturn.cluster.errors import NoConnection
+from keyturn.controller.leadership import Timing
 from keyturn.controller.logs import LogFormat, configure
 from keyturn.controller.operator import Settings
 from keyturn.controller.operator import run as run_operator
@@ -50,6 +51,20 @@ def run(
     spool_key_file: Annotated[
         Path | None, typer.Option(envvar="KEYTURN_SPOOL_KEY_FILE", help="File with the Fernet keys of the spool.")
     ] = None,
+    identity: Annotated[
+        str | None,
+        typer.Option(envvar="KEYTURN_IDENTITY", help="Name in the Lease; never that of another living process."),
+    ] = None,
+    lease_namespace: Annotated[
+        str, typer.Option(envvar="KEYTURN_NAMESPACE", help="Namespace of the Lease by which replicas elect a leader.")
+    ] = "keyturn-system",
+    lease_duration: Annotated[
+        int, typer.Option(min=1, max=3600, help="Seconds of silence after which a replica replaces the leader.")
+    ] = 15,
+    renew_deadline: Annotated[
+        float, typer.Option(max=3600, help="Seconds without a renewal after which the leader stops its work.")
+    ] = 10.0,
+    retry_period: Annotated[float, typer.Option(max=3600, help="Seconds between two renewals of the Lease.")] = 2.0,
 ) -> None:
     """Run the operator until SIGTERM; rotations under way go on with the next start."""
     configure(log_format, debug=debug)
@@ -63,6 +78,9 @@ def run(
         provider_interval=provider_interval,
         spool_directory=spool_dir,
         spool_key_file=spool_key_file,
+        identity=identity,
+        lease_namespace=lease_namespace,
+        lease=_timing(lease_duration, renew_deadline, retry_period),
     )
     try:
         asyncio.run(run_operator(settings))
@@ -70,6 +88,13 @@ def run(
         typer.echo(f"keyturn: {error}", err=True)
         # 2, as for other mistakes in how the command is called: starting it again mends nothing.
         raise typer.Exit(2 if isinstance(error, SpoolError) else 1) from None
+
+
+def _timing(duration: int, renew_deadline: float, retry_period: float) -> Timing:
+    try:
+        return Timing(duration, renew_deadline, retry_period)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 @app.command()

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -74,6 +75,7 @@ class Kube:
         configuration.connection_pool_maxsize = 64
         self._api = official.ApiClient(configuration)
         self._renew = renew
+        self._permit: Callable[[], None] | None = None
 
     @classmethod
     async def connect(cls, kubeconfig: Path | None = None, context: str | None = None) -> Kube:
@@ -101,6 +103,15 @@ class Kube:
         except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError):
             # Their texts may quote the file, and tokens with it.
             raise NoConnection(f"cannot use {_source(kubeconfig)}: it is not a kubeconfig in YAML") from None
+
+    def restricted(self, permit: Callable[[], None] | None) -> Kube:
+        """The same connection for one who may not always write: `permit` is called before each write, and may raise.
+
+        None takes the restriction away.
+        """
+        twin = copy(self)
+        twin._permit = permit
+        return twin
 
     @property
     def host(self) -> str:
@@ -245,10 +256,11 @@ class Kube:
             url += "?" + urlencode(query)
         where = f" in namespace {namespace}" if namespace else ""
         verb = f"{method.lower()} {resource.plural} {name or ''}".rstrip() + where
+        headers = await self._headers(content_type, accept)
+        if method != "GET" and self._permit is not None:
+            self._permit()
         try:
-            answer = await self._api.call_api(
-                method, url, await self._headers(content_type, accept), body, None, _REQUEST_TIMEOUT
-            )
+            answer = await self._api.call_api(method, url, headers, body, None, _REQUEST_TIMEOUT)
             payload: bytes = await answer.read()  # type: ignore[no-untyped-call]
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             # The type only: the text of some of these holds the request.

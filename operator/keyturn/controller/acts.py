@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from keyturn.api.observed import Journal, Workload
 from keyturn.api.semantics import Inspection, Outcome, Standing
 from keyturn.cluster import secrets, workloads
+from keyturn.cluster.answers import disown_answer, keep_answer
 from keyturn.cluster.client import Kube
 from keyturn.cluster.errors import ClusterError, Conflict, Invalid, NotFound
 from keyturn.cluster.observer import Observers
@@ -139,6 +140,9 @@ class Acts:
         if operation is Operation.START:
             # Once the request is under way its answer must reach the journal, whatever becomes of this worker.
             return await _uninterrupted(asyncio.ensure_future(self._start(step.overlap, replace(world, armed=False))))
+        if operation is Operation.CANCEL and isinstance(world.journal, Journal) and world.journal.pending is None:
+            # A process that led before may still be bringing the answer that is withdrawn here.
+            world = replace(world, journal=await disown_answer(self._kube, self._owner, world.journal))
         act: Callable[[str], Awaitable[Outcome]]
         act, standing = (
             (provider.finalize, Standing.FINISHED)
@@ -159,20 +163,27 @@ class Acts:
         if issued.secret is None:
             return replace(world, inspection=UNOBSERVED, call=call)
         kept = await self._keep(journal, issued.secret, self._context(world))
-        return replace(world, journal=kept, inspection=UNOBSERVED, call=call)
+        return replace(world, journal=UNOBSERVED if kept is None else kept, inspection=UNOBSERVED, call=call)
 
-    async def _keep(self, journal: Journal, pending: SecretStr, context: dict[str, str]) -> Journal:
-        """Write the answer to the journal (I2); it exists nowhere else, so this tries until it succeeds."""
-        await self._spool_pending(Entry(self._owner, journal.rotation_id, pending), context)
+    async def _keep(self, journal: Journal, pending: SecretStr, context: dict[str, str]) -> Journal | None:
+        """Write the answer to the journal (I2); it exists nowhere else, so this tries until it succeeds.
+
+        None: the rotation is somebody else's by now, who does not want it any more.
+        """
+        await self._spool_pending(Entry(self._owner, journal.rotation_id, pending, journal.resource_version), context)
         kept = await self._keep_pending(journal, pending, context)
+        if kept is None:
+            _log.warning("the new value is dropped: this rotation went on without it", extra=context)
         if self._spool is not None:
             self._spool.drop(self._owner, journal.rotation_id)
         return kept
 
-    async def _keep_pending(self, journal: Journal, pending: SecretStr, context: dict[str, str]) -> Journal:
+    async def _keep_pending(self, journal: Journal, pending: SecretStr, context: dict[str, str]) -> Journal | None:
+        # Also when the lease was lost meanwhile: nobody else has this value.
+        kube = self._kube.restricted(None)
         for attempt in itertools.count():
             try:
-                return await secrets.keep_pending(self._kube, self._owner, journal, pending)
+                return await keep_answer(kube, self._owner, journal, pending)
             except ClusterError as error:
                 _log.error("the new value waits in memory for its journal: %s", error, extra=context)
             await asyncio.sleep(_KEEP_RETRY_SECONDS[min(attempt, len(_KEEP_RETRY_SECONDS) - 1)])

@@ -25,6 +25,7 @@ from keyturn.cluster.secrets import Owner
 from keyturn.controller.accounts import Accounts
 from keyturn.controller.acts import Acts
 from keyturn.controller.index import Index, Key
+from keyturn.controller.leadership import NotLeading
 from keyturn.controller.queue import LONGEST_DELAY
 from keyturn.controller.spool import Spool
 from keyturn.controller.workers import Again
@@ -60,7 +61,7 @@ class Reconciler:
         self._observers = observers
         self._clock = clock
         self.stopping = False
-        """Set when the process ends: passes stop at the next step, which the next process takes up."""
+        """Set when the process ends or does not lead any more: passes stop at the next step, which another takes up."""
         self._progress_written: dict[Key, datetime] = {}
 
     async def reconcile(self, key: Key) -> Again | None:
@@ -132,12 +133,16 @@ class _Pass:
         except NotFound as missing:
             _log.info("changed meanwhile: %s", missing, extra=self._context())
             return Again(None)
+        except NotLeading as error:
+            _log.info("%s", error, extra=self._context())
+            return Again(None)
         except ClusterError as error:
             return await self._trouble(error)
         finally:
             await asyncio.gather(*self._events)
             # Woken only by what the decision looked at: pods that come and go do not hurry a provider that is down.
-            watching = self._world.status.rotation is not None and self._world.consumers is not UNOBSERVED
+            looked = self._world.status.rotation is not None and self._world.consumers is not UNOBSERVED
+            watching = looked and not self._r.stopping
             (self._r._observers.follow if watching else self._r._observers.unfollow)(self._key)
 
     async def _loop(self) -> Again | None:

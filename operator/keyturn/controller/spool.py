@@ -11,16 +11,17 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from pydantic import SecretStr
 
+from keyturn.cluster.answers import keep_answer
 from keyturn.cluster.client import Kube
 from keyturn.cluster.errors import ClusterError
-from keyturn.cluster.secrets import Owner, keep_pending, read_journal
+from keyturn.cluster.secrets import Owner, read_journal
 
 _log = logging.getLogger(__name__)
 _SUFFIX: Final = ".pending"
@@ -34,11 +35,12 @@ class SpoolError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A value that was issued and is not known to be in its journal."""
+    """A value that was issued and is not known to be in its journal. journal_version: of the journal at the call."""
 
     owner: Owner
     rotation_id: str
     pending: SecretStr
+    journal_version: str = ""
 
 
 class Spool:
@@ -82,6 +84,7 @@ class Spool:
             "uid": owner.uid,
             "rotation": entry.rotation_id,
             "pending": entry.pending.get_secret_value(),
+            "journal": entry.journal_version,
         }
         path = self._path(owner, entry.rotation_id)
         fresh = path.with_suffix(".new")
@@ -110,8 +113,11 @@ class Spool:
             except (InvalidToken, ValueError):
                 _log.error("%s cannot be decrypted: add the key it was written with to the key file", path)
                 continue
+            except OSError as error:
+                _log.error("a spooled value cannot be read: %s", error)
+                continue
             owner = Owner(content["namespace"], content["name"], content["uid"])
-            yield Entry(owner, content["rotation"], SecretStr(content["pending"]))
+            yield Entry(owner, content["rotation"], SecretStr(content["pending"]), content.get("journal", ""))
 
     def _path(self, owner: Owner, rotation_id: str) -> Path:
         return self._directory / f"{owner.uid}-{rotation_id}{_SUFFIX}"
@@ -144,8 +150,10 @@ async def _settle(spool: Spool, kube: Kube, entry: Entry) -> None:
         _log.error("a spooled value belongs to a journal that is gone: %s", remedy, extra=_context(entry))
         return
     if journal.pending is None:
-        await keep_pending(kube, entry.owner, journal, entry.pending)
-        _log.info("a spooled value is in its journal now", extra=_context(entry))
+        called_with = replace(journal, resource_version=entry.journal_version or journal.resource_version)
+        kept = await keep_answer(kube, entry.owner, called_with, entry.pending)
+        said = "is in its journal now" if kept is not None else "is dropped: its rotation went on without it"
+        _log.info("a spooled value %s", said, extra=_context(entry))
     spool.drop(entry.owner, entry.rotation_id)
 
 

@@ -39,15 +39,23 @@ class Workers(Generic[K]):
         self.busy = 0
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._work(), name=f"worker-{number}") for number in range(self._count)]
+        """Begin to work, or begin again after `halt`."""
+        fresh = [asyncio.create_task(self._work(), name=f"worker-{number}") for number in range(self._count)]
+        self._tasks = [task for task in self._tasks if not task.done()] + fresh
+
+    def halt(self) -> None:
+        """Cancel all passes. What must not be interrupted in them comes to its end by itself; `drain` waits for it."""
+        for task in self._tasks:
+            # Once only: a second time would break off what has said that it must not be interrupted.
+            if not task.cancelling():
+                task.cancel()
 
     async def drain(self) -> None:
         """End idle workers at once and busy ones when their pass has ended; the passes must have been told to stop."""
         while self.busy:
             self._ended.clear()
             await self._ended.wait()
-        for task in self._tasks:
-            task.cancel()
+        self.halt()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _work(self) -> None:

@@ -30,6 +30,7 @@ import httpx
 from keyturn.api.provider import ProviderSpec
 from keyturn.api.semantics import Effect, Failure, Outcome
 from keyturn.providers.base import ProviderConfigError
+from keyturn.providers.permission import MAY_SEND
 
 MAX_BODY = 1024 * 1024
 MAX_WAIT = timedelta(days=1)
@@ -167,6 +168,7 @@ class HttpClient:
         await self._client.aclose()
 
     async def _exchange(self, request: httpx.Request, *, status_only: bool) -> Answer:
+        request.extensions["trace"] = _ask_permission
         response = await self._client.send(request, stream=True)
         try:
             parsed = None if status_only and response.status_code == 200 else _json(await _read(response))
@@ -256,6 +258,12 @@ def text_at(body: object, *path: str) -> str | None:
 def basic_authorization(user: str, password: str) -> str:
     """The value of an Authorization header of the scheme Basic (RFC 7617, in UTF-8)."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+async def _ask_permission(stage: str, _: object) -> None:
+    """Called by httpcore at every stage of a request: https://www.encode.io/httpcore/extensions/#trace."""
+    if stage.endswith(".send_request_headers.started"):
+        MAY_SEND.get()()
 
 
 async def _read(response: httpx.Response) -> bytes:
