@@ -19,7 +19,7 @@ _WHEN_DUE = {Phase.PREPARING, Phase.BLOCKED, Phase.STARTING}
 
 BETWEEN: Final = _edges(
     {
-        **{phase: _WHEN_DUE for phase in _AT_REST},
+        **dict.fromkeys(_AT_REST, _WHEN_DUE),
         Phase.PREPARING: _AT_REST | {Phase.BLOCKED, Phase.STARTING},
         Phase.BLOCKED: _AT_REST | {Phase.PREPARING, Phase.STARTING},
     }
