@@ -65,33 +65,6 @@ def test_every_way_of_reading_is_found_and_restarted_once(scene: Scene) -> None:
     assert len(scene.running()) == len(READERS)
 
 
-def test_a_bare_pod_is_named_and_waited_for(scene: Scene) -> None:
-    """I4: nobody replaces a pod without a controller, so the old value stays valid until it ends."""
-    client = {
-        "client.sandbox.keyturn.dev/kind": scene.account.kind,
-        "client.sandbox.keyturn.dev/secret": "m2m/CLIENT_SECRET",
-        "client.sandbox.keyturn.dev/id": scene.client_id,
-    }
-    metadata = {"name": "batch", "annotations": client}
-    scene.put({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": READERS["env-from"]})
-    scene.put_deployment(replicas=1)
-    scene.wait(lambda: len(scene.running()) == 2, "both pods call")
-    scene.operator()
-    scene.put_rotation()
-    waiting = {"kind": "Pod", "name": "batch", "state": "Waiting"}
-    ready = {"kind": "Deployment", "name": "web", "state": "Ready"}
-
-    def shown() -> bool:
-        targets = (scene.status().get("rotation") or {}).get("targets", [])
-        return [{key: target[key] for key in waiting} for target in targets] == [ready, waiting]
-
-    scene.wait(shown, "the pod is the only one that is waited for")
-    assert "Pod/batch" in (scene.condition("Reconciling") or {})["message"]
-    assert scene.applied("rotate") == 0
-    scene.delete(f"/api/v1/namespaces/{scene.namespace}/pods/batch")
-    assert_completed(scene)
-
-
 def test_restart_never_waits_for_somebody_else(scene: Scene) -> None:
     """I4, I7: with rollout.restart Never no workload is touched; it completes once a user has replaced the pods."""
     scene.put_deployment(replicas=2)

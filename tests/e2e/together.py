@@ -1,0 +1,65 @@
+"""Rotations side by side, each in a namespace of its own, under one operator: what all wait for passes only once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from sandbox.stage import NAMESPACE, SERVICE_ACCOUNT, Operator, Stage
+from tests.e2e.scene import Scene
+
+
+class Together:
+    """The scenes, and the one operator process that works for all of them."""
+
+    def __init__(self, stage: Stage, stack: ExitStack, name: str) -> None:
+        """Use `on`."""
+        self._stage = stage
+        self._stack = stack
+        self._log = stage.control_plane.directory / f"{name}.log"
+        self._operator: Operator | None = None
+
+    @classmethod
+    @contextmanager
+    def on(cls, stage: Stage, name: str) -> Iterator[Together]:
+        """`name` is that of the operator's log. No other operator may run meanwhile."""
+        with ExitStack() as stack:
+            found = cls(stage, stack, name)
+            try:
+                yield found
+            finally:
+                found.kill_operator()
+
+    def scene(self, name: str, provider: str = "stytch") -> Scene:
+        """A new scene; it ends with this context."""
+        scene = self._stack.enter_context(Scene.in_new_namespace(self._stage, name, provider))
+        scene.log = self._log
+        return scene
+
+    def start_operator(self, *, ahead: float = 0) -> None:
+        """Start the operator; kill -9 for the one that runs. Its clock is so many seconds ahead."""
+        self.kill_operator()
+        plane = self._stage.control_plane
+        kubeconfig = plane.service_account_kubeconfig(NAMESPACE, SERVICE_ACCOUNT)
+        self._offset = self._log.stat().st_size if self._log.exists() else 0
+        self._operator = _Ahead(ahead, kubeconfig, self._log, "--log-format", "text", "--debug").start()
+
+    def kill_operator(self) -> None:
+        """kill -9."""
+        if self._operator is not None:
+            self._operator.kill()
+
+    def wait_looked(self, scene: Scene) -> None:
+        """Until the operator that was started last has looked at the rotation, and found nothing to do but to wait."""
+        decision = f"next: Wait  [object={scene.namespace}/billing"
+        scene.wait(lambda: decision in self._log.read_bytes()[self._offset :].decode(), "the operator has looked")
+
+
+class _Ahead(Operator):
+    def __init__(self, seconds: float, kubeconfig: Path, log: Path, *options: str) -> None:
+        super().__init__(kubeconfig, log, *options)
+        if seconds:
+            run = self._arguments.index("run")
+            self._arguments = [sys.executable, "-m", "tests.e2e.ahead", str(seconds), *self._arguments[run:]]
