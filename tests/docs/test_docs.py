@@ -144,12 +144,14 @@ def test_every_option_is_described() -> None:
 
 
 def test_every_right_is_explained() -> None:
-    role = next(
-        item for item in yaml.safe_load_all((MANIFESTS / "rbac.yaml").read_text()) if item["kind"] == "ClusterRole"
-    )
+    roles = [
+        item
+        for item in yaml.safe_load_all((MANIFESTS / "rbac.yaml").read_text())
+        if item["kind"] in ("ClusterRole", "Role")
+    ]
     granted: defaultdict[str, set[str]] = defaultdict(set)
     shown: defaultdict[str, set[str]] = defaultdict(set)
-    for rule in role["rules"]:
+    for rule in [rule for role in roles for rule in role["rules"]]:
         for resource in rule["resources"]:
             granted[resource] |= set(rule["verbs"])
     for _, resources, verbs, _ in table(section(OPERATIONS, "Rights"), "group"):

@@ -1,6 +1,7 @@
 """The manifests say exactly what the operator may do, and run it with nothing to spare."""
 
 import json
+import re
 import shutil
 import subprocess
 import tomllib
@@ -8,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 
 from keyturn.api.base import KubeModel
 from keyturn.api.provider import ProviderSpec
 from keyturn.api.rotation import RotationSpec
+from keyturn.cli.main import app
+from keyturn.cluster import leases
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "manifests"
@@ -68,6 +72,8 @@ def test_base_holds_all_that_an_installation_needs() -> None:
         ("CustomResourceDefinition", "rotationproviders.keyturn.dev"),
         ("Deployment", "keyturn"),
         ("Namespace", "keyturn-system"),
+        ("Role", "keyturn"),
+        ("RoleBinding", "keyturn"),
         ("ServiceAccount", "keyturn"),
     ]
 
@@ -100,6 +106,13 @@ def test_rbac_grants_exactly_what_is_intended() -> None:
     assert granted == GRANTED
 
 
+def test_of_leases_only_the_one_that_is_used_can_be_read_and_written() -> None:
+    create, use = one("Role")["rules"]
+    assert create == {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]}
+    assert use == {**create, "resourceNames": [leases.NAME], "verbs": ["get", "patch"]}
+    assert one("Role")["metadata"]["namespace"] == one("Namespace")["metadata"]["name"]
+
+
 def test_secrets_are_reached_by_name_only_and_nothing_is_granted_by_wildcard() -> None:
     for rule in one("ClusterRole")["rules"]:
         assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
@@ -108,10 +121,14 @@ def test_secrets_are_reached_by_name_only_and_nothing_is_granted_by_wildcard() -
 
 
 def test_the_role_is_bound_to_the_account_that_the_pod_runs_as() -> None:
-    account, binding, deployment = one("ServiceAccount"), one("ClusterRoleBinding"), one("Deployment")
+    account, deployment = one("ServiceAccount"), one("Deployment")
     identity = {"name": account["metadata"]["name"], "namespace": account["metadata"]["namespace"]}
-    assert binding["subjects"] == [{"kind": "ServiceAccount", **identity}]
-    assert binding["roleRef"]["name"] == one("ClusterRole")["metadata"]["name"]
+    for kind in ("ClusterRole", "Role"):
+        binding = one(f"{kind}Binding")
+        assert binding["subjects"] == [{"kind": "ServiceAccount", **identity}]
+        assert binding["roleRef"]["kind"] == kind
+        assert binding["roleRef"]["name"] == one(kind)["metadata"]["name"]
+        assert binding["metadata"].get("namespace") == one(kind)["metadata"].get("namespace")
     assert deployment["spec"]["template"]["spec"]["serviceAccountName"] == identity["name"]
     assert deployment["metadata"]["namespace"] == identity["namespace"] == one("Namespace")["metadata"]["name"]
 
@@ -142,9 +159,26 @@ def test_pod_runs_the_user_of_the_image_and_the_version_of_the_project(container
     assert deployment["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
 
 
-def test_two_operators_never_overlap_and_probes_reach_a_declared_port(container: dict[str, Any]) -> None:
-    spec = one("Deployment")["spec"]
-    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+def test_replicas_tell_themselves_apart_by_what_no_other_pod_has(container: dict[str, Any]) -> None:
+    """The option that takes the identity is named by its variable; the kubelet fills in what stands before it."""
+    places = {name: value["fieldRef"]["fieldPath"] for name, value in variables(container, "valueFrom").items()}
+    identity = variables(container, "value")["KEYTURN_IDENTITY"]
+    used = re.findall(r"\$\((\w+)\)", identity)
+    assert [places[name] for name in used] == ["metadata.name", "metadata.uid"]
+    order = [variable["name"] for variable in container["env"]]
+    assert max(map(order.index, used)) < order.index("KEYTURN_IDENTITY")
+    assert places["KEYTURN_NAMESPACE"] == "metadata.namespace"
+    group: Any = typer.main.get_command(app)
+    known = {option.envvar for option in group.commands["run"].params}
+    assert {"KEYTURN_IDENTITY", "KEYTURN_NAMESPACE"} <= known
+    assert one("Deployment")["spec"]["replicas"] == 2
+
+
+def variables(container: dict[str, Any], source: str) -> dict[str, Any]:
+    return {variable["name"]: variable[source] for variable in container["env"] if source in variable}
+
+
+def test_probes_reach_a_declared_port(container: dict[str, Any]) -> None:
     ports = {port["name"] for port in container["ports"]}
     for probe in ("livenessProbe", "readinessProbe"):
         assert container[probe]["httpGet"]["port"] in ports
