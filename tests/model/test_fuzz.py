@@ -54,7 +54,8 @@ def _edit(lab: Lab) -> None:
 
 
 def _revert(lab: Lab) -> None:
-    if lab.journal is not None and lab.journal.previous is not None:
+    running = lab.resource.parsed().rotation is not None
+    if running and lab.journal is not None and lab.journal.previous is not None:
         lab.edit_secret(lab.journal.previous)
 
 

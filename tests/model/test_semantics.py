@@ -261,6 +261,25 @@ def test_deleted_anywhere(case: Case, policy: DeletionPolicy) -> None:
         assert lab.provider.accepts(secret.value)
 
 
+@pytest.mark.parametrize("case", [CASES[1], CASES[5], CASES[7]], ids=lambda case: case.name)
+def test_deleted_anywhere_together_with_the_account(case: Case) -> None:
+    """I2, I11: as `kubectl delete -f` does with one file. The value in force must not go with the journal."""
+    names = effects(case)
+    for index in range(names.index("status Starting"), len(names)):
+        lab = case.build()
+
+        def leave(lab: ResettingLab = lab) -> None:
+            lab.account_gone = True
+            lab.delete()
+
+        lab.actions[index] = leave
+        lab.run(LIMIT)
+        assert lab.resource.gone, (names[index], lab.log)
+        secret = lab.namespace.secret
+        assert secret is not None
+        assert secret.value == lab.provider.current, (names[index], lab.log)
+
+
 def test_deleted_when_the_answer_is_lost() -> None:
     """I11: nobody is left to put the value in, and an object that cannot be deleted helps nobody."""
     lab = make_resetting(IMMEDIATE)

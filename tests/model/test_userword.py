@@ -163,3 +163,14 @@ def test_an_old_value_that_goes_on_working_is_told() -> None:
     assert last is not None
     assert last.previous_refused is False
     assert "still accepts it" in last.message
+
+
+def test_a_record_that_was_lost_does_not_keep_what_is_deleted() -> None:
+    """I11: the status is gone, and so is the account."""
+    lab = make_lab()
+    lab.run_to_effect(5)
+    assert lab.resource.finalizer
+    lab.resource.status, lab.account_gone = {}, True
+    lab.delete()
+    lab.run(60 * SECOND)
+    assert lab.resource.gone

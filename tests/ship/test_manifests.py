@@ -34,7 +34,13 @@ GRANTED = {
     ("", "pods"): {"list", "watch"},
     ("", "events"): {"create"},
     ("apps", "deployments"): {"get", "list", "patch", "watch"},
+    ("apps", "statefulsets"): {"get", "list", "patch", "watch"},
+    ("apps", "daemonsets"): {"get", "list", "patch", "watch"},
+    ("argoproj.io", "rollouts"): {"get", "list", "patch", "watch"},
     ("apps", "replicasets"): {"list"},
+    ("apps", "controllerrevisions"): {"list"},
+    ("batch", "jobs"): {"list"},
+    ("batch", "cronjobs"): {"list"},
 }
 
 

@@ -57,7 +57,10 @@ def test_strays_hold_the_gate() -> None:
     assert states == [("Deployment", READY), ("Job", HELD), ("Pod", HELD)]
     gate = rollout_gate(seen)
     assert gate is not None
-    assert gate.message == "waiting for Job/j: 1 pod(s) may still run on the old value, and 1 more"
+    assert (
+        gate.message
+        == "waiting for Job/j: 1 pod(s) may still run on the old value; they must end or be deleted, and 1 more"
+    )
     assert (gate.reason, gate.lasting) == ("RolloutHeld", False)
 
 

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from keyturn.api.base import API_VERSION, GROUP
 from keyturn.api.observed import Journal, SecretView
-from keyturn.api.rotation import SecretRef
+from keyturn.api.rotation import CreationPolicy, SecretRef
 from keyturn.cluster.client import FIELD_MANAGER, Kube
 from keyturn.cluster.errors import Invalid, NotFound
 from keyturn.cluster.resources import ROTATIONS, SECRETS
@@ -67,7 +67,9 @@ async def publish(
     if ref.previous_key is not None:
         data[ref.previous_key] = _encode(previous)
     if seen is None:
-        meta: dict[str, Any] = {"name": ref.name, "ownerReferences": [owner.reference()]}
+        # With Merge it was the user's own, and somebody has deleted it: it must not go with the rotation.
+        ours = ref.creation_policy is CreationPolicy.OWNER
+        meta: dict[str, Any] = {"name": ref.name, **({"ownerReferences": [owner.reference()]} if ours else {})}
         present = {key: encoded for key, encoded in data.items() if encoded is not None}
         raw = await kube.create(SECRETS, owner.namespace, {"metadata": meta, "data": present}, dry_run=dry_run)
     else:

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from keyturn.api.observed import SecretView
 from keyturn.api.rotation import DeletionPolicy, Phase, Result, RotationRecord, RotationSpec
 from keyturn.api.semantics import Capabilities, Failure, Outcome, Overlap
-from keyturn.rotation.steps import Enter, Finish, Step, Wait
+from keyturn.rotation.steps import Enter, Finish, Publish, Step, Wait
 from keyturn.rotation.world import Operation, Problem, World
 
 SECRET_LOST = "SecretLost"
@@ -73,10 +73,16 @@ def fingerprint(salt: str, value: SecretStr) -> str:
     return hmac.new(salt.encode(), value.get_secret_value().encode(), hashlib.sha256).hexdigest()[:12]
 
 
-def abandoned(world: World) -> Finish | None:
+def abandoned(world: World) -> Step | None:
     """Whether the user deleted both the rotation and the account: then nobody can be asked any more (I11)."""
     if not (world.deleting and world.see_provider().gone):
         return None
+    journal = world.see_journal()
+    if journal is not None and journal.pending is not None and not cancellable(world):
+        secret = world.see_secret()
+        # It is in force, or will be the only one that is, and the journal ends with the rotation (I2).
+        if secret is not None and secret.value in (None, journal.previous):
+            return Publish(value=journal.pending, previous=None)
     client = world.subject.client_id
     return Finish(Result.FAILED, f"abandoned: the provider object is gone; client {client} may keep a pending secret")
 

@@ -61,6 +61,8 @@ def _clean_up(world: World) -> Step:
         return DropJournal()
     if isinstance(world.spec, Problem):
         return wait_for(world.spec)
+    if world.deleting and world.see_provider().gone:
+        return DropJournal()
     return provider_blocks(world) or Enter(_begin(world, world.spec, journal.rotation_id, RECOVERED))
 
 

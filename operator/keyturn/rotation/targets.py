@@ -98,7 +98,7 @@ def _standing(rollout: RolloutView, workload: Workload, unsafe: list[Pod], good:
         state, message = TargetState.READY, workload.failure
     elif workload.paused is not None:
         state, reason, message = TargetState.HELD, PAUSED, f"{workload.paused}; {message}"
-    elif workload.manual is not None and held is not None:
+    elif workload.manual is not None and held is not None and not all(map(rollout.by_itself, unsafe)):
         state, reason = _unrestartable(rollout)
         message = f"{held}; {workload.manual}"
     elif workload.stamp == rollout.stamp or not workload.observed:
@@ -131,8 +131,8 @@ def _of_unknown(rollout: RolloutView, unsafe: dict[tuple[str, str], list[Pod]]) 
         message = _held(rollout, pods)
         if all(map(rollout.by_itself, pods)):
             state, reason = TargetState.WAITING, IN_PROGRESS
-        elif kind == POD:
-            message = f"{message}; it must end or be deleted"
+        else:
+            message = f"{message}; {'it' if kind == POD else 'they'} must end or be deleted"
         yield _Standing(Target(kind=kind, name=name, state=state, desired=len(pods), message=message), reason)
 
 
