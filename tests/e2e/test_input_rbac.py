@@ -42,6 +42,9 @@ REPORTED: Final = (
     Missing("patch", "deployments"),
     Missing("list", "pods"),
     Missing("list", "replicasets"),
+    Missing("list", "statefulsets"),
+    Missing("list", "controllerrevisions"),
+    Missing("list", "cronjobs"),
 )
 UNREPORTABLE: Final = Missing("patch", "clientsecretrotations/status")
 EVENTS: Final = Missing("create", "events")
