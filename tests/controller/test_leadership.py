@@ -10,7 +10,9 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from keyturn.cli.main import app
 from keyturn.cluster.errors import Forbidden
 from keyturn.cluster.leases import Lease, now
 from keyturn.controller.leadership import Leadership, NotLeading, Timing, new_identity
@@ -376,6 +378,13 @@ def test_what_is_in_the_way_is_said_once(caplog: pytest.LogCaptureFixture) -> No
 def test_times_that_do_not_fit_together_are_refused(wrong: tuple[int, float, float]) -> None:
     with pytest.raises(ValueError, match="each must be longer than the next"):
         Timing(*wrong)
+
+
+def test_options_that_do_not_fit_together_end_the_start() -> None:
+    """I10"""
+    ended = CliRunner().invoke(app, ["run", "--lease-duration", "9"], env={"COLUMNS": "200"})
+    assert ended.exit_code == 2
+    assert "each must be longer than the next: 9, 10 and 2 seconds" in ended.output
 
 
 def test_no_two_processes_have_one_name_by_chance() -> None:

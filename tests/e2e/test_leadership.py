@@ -5,15 +5,22 @@ Leases are short here: a leader is given up after six seconds.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import httpx
 import pytest
 
+from keyturn.cluster.client import Kube
+from keyturn.cluster.leases import LeaseObject
+from keyturn.controller.leadership import Leadership, Timing
+from keyturn.controller.operator import Controller, Settings
+from keyturn.providers.permission import MAY_SEND
 from sandbox.simulators.faults import How
 from sandbox.stage import NAMESPACE, Operator
 from tests.e2e.crash import assert_completed, calls
@@ -194,6 +201,37 @@ def test_a_leader_that_thaws_right_before_its_call_does_not_make_it(pair: Pair) 
     assert_completed(scene)
 
 
+def test_who_does_not_lead_writes_nothing_though_told_to_work(scene: Scene) -> None:
+    """I1: every part that writes or calls asks for leadership; this one never had it."""
+    scene.put_rotation()
+    scene.stage.do(work_without_leading(scene))
+    assert scene.status() == {}
+    assert (scene.get(provider_path(scene)) or {}).get("status") is None
+    assert all_calls(scene) == 0
+
+
+def provider_path(scene: Scene) -> str:
+    return scene.rotation_path.replace("clientsecretrotations/billing", "rotationproviders/stytch")
+
+
+async def work_without_leading(scene: Scene) -> None:
+    kube = await Kube.connect(scene.stage.control_plane.kubeconfig)
+    leadership = Leadership(LeaseObject(kube, NAMESPACE), "nobody", Timing())
+    controller = Controller(kube, Settings(), None, leadership, lambda: datetime.now(UTC))
+    provider = await asyncio.to_thread(scene.get, provider_path(scene))
+    assert provider is not None
+    for raw in (await asyncio.to_thread(scene.rotation), provider):
+        controller.seen(raw, False)
+    MAY_SEND.set(leadership.check)
+    try:
+        await controller._reconciler.reconcile((scene.namespace, "billing"))
+        await controller._checks.reconcile(("RotationProvider", scene.namespace, "stytch"))
+    finally:
+        await controller._accounts.aclose()
+        await controller._observers.aclose()
+        await kube.aclose()
+
+
 def test_an_answer_that_a_successor_has_withdrawn_does_not_come_back(pair: Pair) -> None:
     """I2, I9: the former leader has an answer; the other one has cancelled that start, and made one of its own."""
     scene = pair.scene
@@ -209,6 +247,11 @@ def test_an_answer_that_a_successor_has_withdrawn_does_not_come_back(pair: Pair)
     pair.wait_for_log(pair.first, "the new value is dropped: this rotation went on without it")
     assert scene.secret(scene.journals()[0]) == journal
     assert journal["pending"] == scene.secret()["CLIENT_SECRET"]
+    found = scene.get(f"/api/v1/namespaces/{scene.namespace}/secrets/{scene.journals()[0]}")
+    assert found is not None
+    assert "keyturn.dev/withdrawn" in found["metadata"]["annotations"], (
+        "it would have been kept from coming earlier, too"
+    )
     assert_completed(scene, starts=2, cancels=1)
 
 

@@ -67,7 +67,6 @@ def run(
     retry_period: Annotated[float, typer.Option(max=3600, help="Seconds between two renewals of the Lease.")] = 2.0,
 ) -> None:
     """Run the operator until SIGTERM; rotations under way go on with the next start."""
-    configure(log_format, debug=debug)
     endpoint = f"http://{health}/healthz" if health else None
     settings = Settings(
         kubeconfig=kubeconfig,
@@ -82,6 +81,7 @@ def run(
         lease_namespace=lease_namespace,
         lease=_timing(lease_duration, renew_deadline, retry_period),
     )
+    configure(log_format, debug=debug)
     try:
         asyncio.run(run_operator(settings))
     except (NoConnection, SpoolError) as error:

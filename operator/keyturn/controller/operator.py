@@ -82,10 +82,12 @@ class Controller:
         self._accounts = Accounts(kube, self.index)
         self._observers = Observers(kube, lambda key: self._rotations.add_after(key, _WAKE_SECONDS))
         self._reconciler = Reconciler(acting, self.index, self._accounts, self._observers, clock, spool)
-        checks = ProviderReconciler(acting, self.index, self._accounts, self._wake, clock, settings.provider_interval)
+        self._checks = ProviderReconciler(
+            acting, self.index, self._accounts, self._wake, clock, settings.provider_interval
+        )
         self._sweep = Sweep(kube, self.index, self.seen, settings.sweep_interval)
         self._workers = Workers(self._rotations, self._reconciler.reconcile, settings.workers)
-        self._provider_workers = Workers(self._providers, checks.reconcile, _PROVIDER_WORKERS)
+        self._provider_workers = Workers(self._providers, self._checks.reconcile, _PROVIDER_WORKERS)
 
     def seen(self, raw: dict[str, Any], deleted: bool) -> None:
         """Take in an event about one of Keyturn's own objects."""
