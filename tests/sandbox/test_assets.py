@@ -121,7 +121,7 @@ def test_kubectl_is_found_in_the_path_and_else_beside_the_binaries(
 
 def test_one_process_fills_the_cache_and_a_second_waits_for_it(tmp_path: Path) -> None:
     script = """
-        import sys, time
+        import sys
         from pathlib import Path
         from sandbox.assets import locate, provide, build, download
         from sandbox.assets.progress import PlainReporter
@@ -129,7 +129,7 @@ def test_one_process_fills_the_cache_and_a_second_waits_for_it(tmp_path: Path) -
 
         def fill(version, reporter):
             print("filling", flush=True)
-            time.sleep(1)
+            sys.stdin.readline()
             bundle(locate.cache_folder("1.31.4"))
             return locate.inspect(locate.cache_folder("1.31.4"), "filled")
 
@@ -137,13 +137,19 @@ def test_one_process_fills_the_cache_and_a_second_waits_for_it(tmp_path: Path) -
         print(provide(PlainReporter()).source)
     """
     argv = [sys.executable, "-c", textwrap.dedent(script)]
-    first = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-    assert first.stdout is not None
-    assert first.stdout.readline() == "filling\n"
-    second = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=True)
-    assert second.stdout == "the cache\n"
-    assert "Waiting for another process that fills" in second.stderr
-    assert first.communicate(timeout=20)[0] == "filled\n"
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True) as first:
+        assert first.stdin
+        assert first.stdout
+        assert first.stdout.readline() == "filling\n"
+        with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as second:
+            assert second.stdout
+            assert second.stderr
+            assert any("Waiting for another process that fills" in line for line in second.stderr)
+            first.stdin.write("fill it\n")
+            first.stdin.flush()
+            assert first.stdout.read() == "filled\n"
+            assert second.stdout.read() == "the cache\n"
 
 
 def test_an_interrupted_step_is_made_again_and_a_finished_one_is_not(tmp_path: Path) -> None:
