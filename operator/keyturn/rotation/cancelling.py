@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from keyturn.api.observed import Journal, SecretView
-from keyturn.api.rotation import CreationPolicy, Phase, Result
+from keyturn.api.rotation import CreationPolicy, Phase, Result, RotationSpec, VerifyMode
 from keyturn.api.semantics import Failure, Standing, Verdict
 from keyturn.rotation.common import abandoned, move, overdue, turned, wait_after, wait_for, written_in_this_rotation
 from keyturn.rotation.steps import Advance, CallProvider, Enter, Finish, Publish, Restart, Step, Verify, Wait
@@ -132,7 +132,7 @@ def _roll_back(world: World) -> Step | None:
     turn = next_turn(rollout)
     if turn.restart:
         assert record.restored_time is not None
-        return Restart(turn.restart, rollout.stamp, record.restored_time)
+        return _unusable(world) or Restart(turn.restart, rollout.stamp, record.restored_time)
     gate = rollout_gate(rollout)
     if gate is None:
         return None
@@ -141,6 +141,31 @@ def _roll_back(world: World) -> Step | None:
     if late and not rollout.unsafe_pods:
         return None
     return wait_for(replace(gate, lasting=gate.lasting or late), after=POLL)
+
+
+def _unusable(world: World) -> Step | None:
+    """Pods are not restarted on to a value of somebody else's making which the provider refuses (I3)."""
+    journal, secret = world.see_journal(), world.see_secret()
+    if world.deleting or journal is None or secret is None or secret.value in (None, journal.previous):
+        return None
+    if isinstance(world.spec, RotationSpec) and world.spec.verify.mode is VerifyMode.SKIP:
+        return None
+    problem = world.see_provider().problem
+    if problem is not None:
+        return wait_for(problem)
+    if world.disproof is None:
+        assert secret.value is not None
+        return Verify(secret.value, dropped=True)
+    if world.disproof.verdict is Verdict.INCONCLUSIVE:
+        return wait_after("verify", world.disproof.outcome)
+    if world.disproof.verdict is Verdict.ACCEPTED:
+        return None
+    key = world.subject.secret_ref.key
+    message = (
+        f"Secret {secret.name}, key {key} was changed by somebody else, and the provider refuses the value, so nothing "
+        "is restarted: remove the key, and the previous value is written to it; both values stay valid until then"
+    )
+    return Wait("SecretChanged", message, stalled=True, after=POLL)
 
 
 def _withdraw(world: World) -> Step:

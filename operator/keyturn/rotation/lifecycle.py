@@ -57,6 +57,8 @@ from keyturn.rotation.world import LookFirst, Operation, Problem, World
 # A rollout is watched; this is only how long a missed event can go unnoticed.
 ROLLOUT_POLL: Final = timedelta(seconds=5)
 VERIFY_POLL: Final = timedelta(seconds=1)
+# Secrets are not watched: how long it can go unnoticed that the new value was taken out while nothing else happens.
+SOAK_POLL: Final = timedelta(minutes=1)
 
 
 def decide(world: World) -> Step:
@@ -137,12 +139,12 @@ def _distributing(world: World, spec: RotationSpec) -> Step:
         ours = secret.written_time if written_in_this_rotation(world, secret) else None
         changes = {"distributed_time": ours or world.now.replace(microsecond=0)}
         return Advance(move(world, Phase.ROLLING_OUT, **changes))
-    made_room = value is None and not cancellable(world)
-    if value != journal.previous and not made_room:
+    if value != journal.previous:
         name, key = world.subject.secret_ref.name, world.subject.secret_ref.key
-        message = f"Secret {name}, key {key} was changed by somebody else; their value was left in place"
-        message += "" if cancellable(world) else ": remove the key to have the new value written"
-        return _fail(world, spec, "SecretChanged", message)
+        left = f"Secret {name}, key {key} was changed by somebody else; their value was left in place"
+        problem = Problem("SecretChanged", f"Secret {name} was deleted" if secret is None else left)
+        way_back = cancellable(world)
+        return _fail(world, spec, problem.reason, problem.message) if way_back else _kept_out(world, spec, problem)
     return Publish(value=journal.pending, previous=journal.previous)
 
 
@@ -197,7 +199,9 @@ def _soaking(world: World, spec: RotationSpec) -> Step:
     if overdue(world, spec.soak):
         return _last_step(world)
     rest = world.record.phase_started_time + spec.soak - world.now
-    return Wait("Soaking", "everything runs on the new value; the old one is kept a while longer", after=rest)
+    return Wait(
+        "Soaking", "everything runs on the new value; the old one is kept a while longer", after=min(rest, SOAK_POLL)
+    )
 
 
 def _last_step(world: World) -> Step:
@@ -291,10 +295,27 @@ def _reverted(world: World) -> Problem | None:
 
 def _taken_back(world: World, spec: RotationSpec, problem: Problem) -> Step:
     """Said, not fought. Pods may have started on the old value since, which no stamp tells: no way leads on (I4)."""
+    if not cancellable(world):
+        return _kept_out(world, spec, problem)
     step = _fail(world, spec, problem.reason, problem.message, resumable=False)
     if isinstance(step, Wait) and step.blocked and world.record.restored_time is None:
         return Enter(world.record.model_copy(update={"restored_time": world.now.replace(microsecond=0)}))
     return step
+
+
+def _kept_out(world: World, spec: RotationSpec, problem: Problem) -> Step:
+    """The new value is not in the Secret, and no way leads back: it is written as soon as there is room for it."""
+    journal, secret = world.see_journal(), world.see_secret()
+    if journal is None:
+        return lost_journal(world)
+    # In a namespace that is being deleted nothing can be created, and waiting for it would never end.
+    for_good = secret is None and world.deleting
+    if not for_good and (secret is None or secret.value is None):
+        return Publish(value=journal.pending, previous=journal.previous)
+    if world.deleting:
+        return Finish(Result.FAILED, f"{problem.message}; the new value was in the journal only, which goes with this")
+    remedy = "remove the key to have the new value written, and restart the pods that have started in between"
+    return _fail(world, spec, problem.reason, f"{problem.message}: {remedy}")
 
 
 def _fail(world: World, spec: RotationSpec, reason: str, message: str, *, resumable: bool = True) -> Step:
@@ -312,7 +333,7 @@ def _fail(world: World, spec: RotationSpec, reason: str, message: str, *, resuma
         remedy += f"to go back, set annotation keyturn.dev/cancel to {rotation}, or spec.onFailure to Cancel"
         message = f"{message}; both values stay valid; {remedy}"
         return Wait(reason, message, stalled=True, blocked=True, after=ROLLOUT_POLL)
-    return go_back(world, message)
+    return go_back(world, f"{message} ({reason})")
 
 
 def _resumed(world: World) -> bool:

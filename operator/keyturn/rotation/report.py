@@ -154,6 +154,8 @@ def _evidence(world: World, step: Reportable) -> tuple[ConditionStatus, str, str
     if running is None:
         return _idle_evidence(world, step, world.spec) if isinstance(world.spec, RotationSpec) else None
     name = running.subject.secret_ref.name
+    if isinstance(step, Finish) and world.edited:
+        return _UNKNOWN, "NotVerified", "the spec was changed during the rotation: what it names now was not tried yet"
     if isinstance(step, Finish) and step.result is Result.COMPLETED:
         return _TRUE, "SecretRotated", f"Secret {name} holds the value of rotation {running.id}"
     if isinstance(step, Wait) and step.reason == SECRET_LOST:

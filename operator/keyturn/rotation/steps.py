@@ -77,7 +77,10 @@ class KeepPending:
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """Ask the provider whether it accepts this value. `dropped`: it should not, being the previous one."""
+    """Ask the provider whether it accepts this value.
+
+    dropped: this is not the new value, but the previous one, which it should refuse, or one of somebody else's making.
+    """
 
     value: SecretStr
     dropped: bool = False

@@ -91,7 +91,7 @@ class World:
     rehearsed: the API server agreed, without effect, to the writes that lie ahead.
     armed: the intent to start was written down in this pass, and no call has been made since.
     call: cleared by the next look at the provider.
-    disproof: what the provider says of the previous value after the rotation.
+    disproof: what the provider says of another value than the new one, see Verify.
     cancel_request, resume_request: the user's annotations keyturn.dev/cancel and keyturn.dev/resume.
     """
 
@@ -130,8 +130,12 @@ class World:
         if self.status.rotation is not None:
             return self.status.rotation.subject
         assert isinstance(self.spec, RotationSpec)
-        spec = self.spec
-        return Subject(provider_ref=spec.provider_ref, client_id=spec.client_id, secret_ref=spec.secret_ref)
+        return subject_of(self.spec)
+
+    @property
+    def edited(self) -> bool:
+        """Whether the spec speaks of something else by now than the rotation that runs."""
+        return isinstance(self.spec, RotationSpec) and subject_of(self.spec) != self.record.subject
 
     @property
     def rollout_spec(self) -> RolloutSpec:
@@ -166,6 +170,11 @@ class World:
         """Where the provider stands, relative to the journal: so that is looked at before the provider is asked."""
         self.see_journal()
         return _seen(self.inspection, Aspect.INSPECTION)
+
+
+def subject_of(spec: RotationSpec) -> Subject:
+    """What a rotation by this spec is about."""
+    return Subject(provider_ref=spec.provider_ref, client_id=spec.client_id, secret_ref=spec.secret_ref)
 
 
 def _seen(value: T | NotSeen, aspect: Aspect) -> T:
