@@ -102,7 +102,7 @@ def test_killed_while_held(held: Held) -> None:
     before = [scene.rotation()["metadata"]["resourceVersion"] for scene in scenes]
     held.together.start_operator()
     for scene in scenes:
-        held.together.wait_looked(scene)
+        held.together.look_again(scene)
     assert [scene.rotation()["metadata"]["resourceVersion"] for scene in scenes] == before
     assert {scene.applied("start") for scene in scenes} == {1}
     assert {scene.restarts() for scene in scenes} == {0, 1}
@@ -116,7 +116,7 @@ def test_resumed_by_annotation_once_per_word(held: Held) -> None:
     assert scene.condition("Stalled") is None
     blocked(scene)
     held.together.start_operator()
-    held.together.wait_looked(scene)
+    held.together.look_again(scene)
     assert scene.status()["phase"] == "Blocked", "I9: the next process knows that the word is used up"
     say(scene, "resume", lambda running: f"{running}-again")
     scene.wait_phase("RollingOut")
@@ -140,7 +140,7 @@ def test_cancelled_by_annotation(held: Held) -> None:
     """Only by the id of the rotation that runs, so that a word from an earlier one does no harm."""
     scene = held.rollout("cancelled by word")
     say(scene, "cancel", lambda _: "20200101-000000-000000")
-    held.together.wait_looked(scene)
+    held.together.look_again(scene)
     assert scene.status()["phase"] == "Blocked"
     say(scene, "cancel")
     assert_cancelled(scene, restarts=2)

@@ -43,7 +43,6 @@ class Together:
         self.kill_operator()
         plane = self._stage.control_plane
         kubeconfig = plane.service_account_kubeconfig(NAMESPACE, SERVICE_ACCOUNT)
-        self._offset = self._log.stat().st_size if self._log.exists() else 0
         self._operator = _Ahead(ahead, kubeconfig, self._log, "--log-format", "text", "--debug").start()
 
     def kill_operator(self) -> None:
@@ -51,10 +50,14 @@ class Together:
         if self._operator is not None:
             self._operator.kill()
 
-    def wait_looked(self, scene: Scene) -> None:
-        """Until the operator that was started last has looked at the rotation, and found nothing to do but to wait."""
+    def look_again(self, scene: Scene) -> None:
+        """Return when the operator has looked at the rotation since this call, and found nothing to do but to wait."""
+        offset = self._log.stat().st_size
         decision = f"next: Wait  [object={scene.namespace}/billing"
-        scene.wait(lambda: decision in self._log.read_bytes()[self._offset :].decode(), "the operator has looked")
+        # Wakes it, where it watches the namespace.
+        touch = {"metadata": {"annotations": {"example.com/touched": str(offset)}}}
+        scene.patch(scene.deployment_path(), touch)
+        scene.wait(lambda: decision in self._log.read_bytes()[offset:].decode(), "the operator has looked again")
 
 
 class _Ahead(Operator):
