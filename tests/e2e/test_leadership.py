@@ -202,8 +202,13 @@ def test_a_leader_that_thaws_right_before_its_call_does_not_make_it(pair: Pair) 
 
 
 def test_who_does_not_lead_writes_nothing_though_told_to_work(scene: Scene) -> None:
-    """I1: every part that writes or calls asks for leadership; this one never had it."""
+    """I1: every part that writes or calls asks for leadership; this one never had it.
+
+    First with a provider that would be called, then with credentials that are missing, which would be said.
+    """
     scene.put_rotation()
+    scene.stage.do(work_without_leading(scene))
+    scene.delete(f"/api/v1/namespaces/{scene.namespace}/secrets/project")
     scene.stage.do(work_without_leading(scene))
     assert scene.status() == {}
     assert (scene.get(provider_path(scene)) or {}).get("status") is None
