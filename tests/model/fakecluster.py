@@ -96,6 +96,8 @@ class FakeDeployment:
     gives_up: bool = False
     wave: int = 0
     paused: bool = False
+    ordered: bool = False
+    """As a StatefulSet: one pod at a time, from the top, and none while another is not ready."""
     stamps: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -167,6 +169,9 @@ class FakeNamespace:
             deployment.template_time = self.now()
         deployment.seen_stamp, deployment.seen_replicas = deployment.stamp, deployment.replicas
         live = self._live(deployment)
+        if deployment.ordered:
+            self._roll_in_order(deployment, live)
+            return
         if len(live) == deployment.replicas and all(pod.stamp == deployment.stamp for pod in live):
             return
         new = [pod for pod in live if pod.stamp == deployment.stamp]
@@ -182,6 +187,17 @@ class FakeNamespace:
             if not pod.ready or available > deployment.replicas or deployment.replicas == 0:
                 available -= pod.ready
                 self.end_pods([pod], deployment.grace)
+
+    def _roll_in_order(self, deployment: FakeDeployment, live: list[FakePod]) -> None:
+        if not all(pod.ready for pod in live) or any(
+            pod.terminating for pod in self.pods if pod.owner == deployment.owner
+        ):
+            return
+        if len(live) < deployment.replicas:
+            self.add_pod(deployment, start_delay=deployment.start_delay)
+            return
+        old = [pod for pod in live if pod.stamp != deployment.stamp]
+        self.end_pods(old[-1:], deployment.grace)
 
     def _live(self, deployment: FakeDeployment) -> list[FakePod]:
         return [pod for pod in self.pods if pod.owner == deployment.owner and not pod.terminating]
@@ -210,4 +226,5 @@ class FakeNamespace:
             failure="deadline exceeded" if deployment.gives_up else None,
             paused="spec.paused is set: resume the rollout" if deployment.paused else None,
             wave=deployment.wave,
+            ordered=deployment.ordered,
         )

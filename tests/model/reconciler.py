@@ -21,6 +21,7 @@ from keyturn.rotation.report import Reportable, announcements, report
 from keyturn.rotation.steps import (
     Advance,
     CallProvider,
+    DeletePods,
     DropJournal,
     Enter,
     Finish,
@@ -135,6 +136,10 @@ class _Pass:
             case Publish(value, previous):
                 lab.effect("secret", lambda: self._publish(_text(value), _text(previous)))
                 self._observe(Aspect.SECRET)
+            case DeletePods(pods):
+                names = {pod.name for pod in pods}
+                lab.effect("delete pods", lambda: self._delete_pods(names))
+                self._learn(consumers=UNOBSERVED)
             case Restart(workloads, stamp, _):
                 assert workloads, "a restart of nothing"
                 for workload in workloads:
@@ -249,6 +254,9 @@ class _Pass:
         assert seen is not None
         self.lab.journal = self.lab.journal or FakeJournal(seen.rotation_id, _text(seen.previous))
         self.lab.journal.pending = _text(pending)
+
+    def _delete_pods(self, names: set[str]) -> None:
+        self.lab.namespace.end_pods(pod for pod in self.lab.namespace.pods if pod.name in names)
 
     def _restart(self, name: str, stamp: str) -> None:
         if name in self.lab.namespace.deployments:

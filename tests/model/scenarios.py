@@ -138,6 +138,14 @@ def _waves_cancelled() -> Lab:
     return lab
 
 
+def _ordered() -> Lab:
+    """As `never ready`, with a StatefulSet: its broken pod has to be deleted on the way back."""
+    lab = make_lab(make_spec(rollout=RolloutSpec(timeout=12 * SECOND)))
+    web = lab.namespace.deployments["web"]
+    web.ordered, web.sick = True, lambda stamp: stamp is not None and not stamp.endswith("cancelled")
+    return lab
+
+
 def _paused() -> Lab:
     """Held for longer than the rollout may take, until the user resumes the Deployment."""
     lab = make_lab(make_spec(rollout=RolloutSpec(timeout=12 * SECOND)))
@@ -166,6 +174,7 @@ SCENARIOS = [
     Scenario("not accepted", _unaccepted, Phase.CANCELLED, fresh=False, restarts=0),
     Scenario("never ready", _sick, Phase.CANCELLED, fresh=False, restarts=2),
     Scenario("dropped values linger", _lingering, Phase.CANCELLED, fresh=False, restarts=2),
+    Scenario("never ready, in order", _ordered, Phase.CANCELLED, fresh=False, restarts=2),
     Scenario("given up", _given_up, Phase.CANCELLED, fresh=False, restarts=2),
     Scenario("held, then more time", _held_then_patient),
     Scenario("held, then cancelled", _held_then_cancelled, Phase.CANCELLED, fresh=False, restarts=2),

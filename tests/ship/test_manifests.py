@@ -31,7 +31,7 @@ GRANTED = {
     ("keyturn.dev", "rotationproviders"): {"get", "list", "watch"},
     ("keyturn.dev", "rotationproviders/status"): {"patch"},
     ("", "secrets"): {"create", "delete", "get", "patch"},
-    ("", "pods"): {"list", "watch"},
+    ("", "pods"): {"delete", "list", "watch"},
     ("", "events"): {"create"},
     ("apps", "deployments"): {"get", "list", "patch", "watch"},
     ("apps", "statefulsets"): {"get", "list", "patch", "watch"},

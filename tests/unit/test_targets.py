@@ -8,6 +8,7 @@ import pytest
 
 from keyturn.api.observed import Pod, Template, Workload
 from keyturn.api.rotation import RestartPolicy, Target, TargetState, UnrestartablePolicy
+from keyturn.rotation.consumers import stuck_pods
 from keyturn.rotation.targets import behind_message, rollout_failure, rollout_gate, targets
 from tests.unit.consumers import CANCELLED, OTHER, OURS, ZERO, pod, record, view, web
 
@@ -132,13 +133,23 @@ def test_pods_that_crash_on_the_new_value_fail_the_rollout(one: Pod, fails: bool
     assert problem is None or problem.message.endswith("pod p: container app crashes")
 
 
-def test_a_broken_pod_that_stands_in_the_way_back_is_named() -> None:
+@pytest.mark.parametrize(
+    ("workload", "one", "cancelling", "stuck"),
+    [
+        (web(CANCELLED, ordered=True), pod(11, OURS, ready=False), True, True),
+        (web(CANCELLED), pod(11, OURS, ready=False), True, False),  # its controller replaces it
+        (web(OURS, ordered=True), pod(11, OURS, ready=False), True, False),  # not told yet to go back
+        (web(CANCELLED, ordered=True, observed=False), pod(11, OURS, ready=False), True, False),
+        (web(CANCELLED, ordered=True), pod(11, OURS), True, False),  # it is ready: it will be replaced in its turn
+        (web(CANCELLED, ordered=True), pod(11, OURS, ready=False, terminating=True), True, False),
+        (web(CANCELLED, ordered=True), pod(31, CANCELLED, ready=False), True, False),  # on the way up again
+        (web(OURS, ordered=True), pod(5, ready=False), False, False),  # it was broken before us
+    ],
+)
+def test_a_broken_pod_that_stands_in_the_way_back(workload: Workload, one: Pod, cancelling: bool, stuck: bool) -> None:
     """A StatefulSet does not replace a pod that is not ready, and says so nowhere."""
-    broken = pod(11, OURS, ready=False)
-    workload = web(CANCELLED, ordered=True, settled=False)
-    [target] = targets(view([workload], [broken], record(10, 30, cancelling=True)))
-    assert target.message is not None
-    assert "delete it" in target.message
+    seen = view([workload], [one], record(10, 30 if cancelling else None, cancelling=cancelling))
+    assert stuck_pods(seen) == ((one,) if stuck else ())
 
 
 def test_volumes_that_follow_are_waited_for() -> None:

@@ -67,6 +67,7 @@ class Pod:
     revision: int | None = None
     live: bool = False
     failing: str | None = None
+    uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,8 @@ class Workload:
     failure: why its controller gave up on the rollout, in the controller's words.
     paused: its controller was told not to roll it out, and what to do about that; in a sentence.
     manual: what a person must do for its pods to be replaced; in a sentence. None where its controller does it.
-    ordered: its controller replaces one pod after the other, and waits until each is ready.
+    ordered: its controller replaces one pod after the other, and waits for a pod that is not ready, though it will be
+    replaced.
     wave: its place in the order of restarts; None where its annotation is not a whole number.
     """
 

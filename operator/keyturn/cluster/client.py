@@ -173,9 +173,11 @@ class Kube:
             "PATCH", resource, namespace, name, body=whole, content_type=APPLY_PATCH, query=query
         )
 
-    async def delete(self, resource: Resource, namespace: str | None, name: str, *, uid: str, version: str) -> None:
-        """Delete exactly the object that was read; raises Conflict when it is another by now."""
-        preconditions = {"uid": uid, "resourceVersion": version}
+    async def delete(
+        self, resource: Resource, namespace: str | None, name: str, *, uid: str, version: str | None = None
+    ) -> None:
+        """Delete the object that was read, only if it is still in that version where one is given; else Conflict."""
+        preconditions = {"uid": uid, **({"resourceVersion": version} if version is not None else {})}
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
         await self._request("DELETE", resource, namespace, name, body=body)
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from keyturn.api.observed import Pod
 from keyturn.cluster.family import Member
-from keyturn.cluster.objects import STAMP, Raw, annotation_of, created, is_ready, name_of
+from keyturn.cluster.objects import STAMP, Raw, annotation_of, created, is_ready, name_of, uid_of
 
 _CRASHES: Final = 3
 """A container may fail once or twice while something that it needs is not there yet."""
@@ -34,6 +34,7 @@ def pod_of(member: Member, *, live: bool) -> Pod:
         revision=member.revision,
         live=live,
         failing=_failing(status),
+        uid=uid_of(item),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 from collections.abc import Awaitable, Callable
@@ -12,18 +13,20 @@ from typing import Final, TypeVar
 
 from pydantic import SecretStr
 
-from keyturn.api.observed import Journal, Workload
+from keyturn.api.observed import Journal, Pod, Workload
 from keyturn.api.semantics import Inspection, Outcome, Standing
 from keyturn.cluster import secrets, workloads
 from keyturn.cluster.answers import disown_answer, keep_answer
 from keyturn.cluster.client import Kube
 from keyturn.cluster.errors import ClusterError, Conflict, Invalid, NotFound
 from keyturn.cluster.observer import Observers
+from keyturn.cluster.resources import PODS
 from keyturn.controller.accounts import Accounts
 from keyturn.controller.spool import Entry, Spool
 from keyturn.providers.base import Provider
 from keyturn.rotation.steps import (
     CallProvider,
+    DeletePods,
     DropJournal,
     KeepPending,
     Observe,
@@ -78,8 +81,8 @@ class Acts:
                 return replace(world, disproof=answer) if dropped else replace(world, verification=answer)
             case Publish():
                 return await self._publish(step, world)
-            case Restart():
-                return await self._restart(step, world)
+            case Restart() | DeletePods():
+                return await self._replace_pods(step, world)
         raise TypeError(f"not an act: {type(step).__name__}")
 
     async def _observe(self, what: Aspect, world: World) -> World:
@@ -210,12 +213,14 @@ class Acts:
         _log.info("wrote Secret %s", view.name, extra=self._context(world))
         return replace(world, secret=view, consumers=UNOBSERVED)
 
-    async def _restart(self, step: Restart, world: World) -> World:
-        """Restart all at once: where the old value is dead already, every workload that waits is refused meanwhile."""
-        ends = await asyncio.gather(
-            *(self._restart_one(workload, step, self._context(world)) for workload in step.workloads),
-            return_exceptions=True,
-        )
+    async def _replace_pods(self, step: Restart | DeletePods, world: World) -> World:
+        """All at once: where the old value is dead already, every workload that waits is refused meanwhile."""
+        context = self._context(world)
+        if isinstance(step, Restart):
+            acts = [self._restart_one(workload, step, context) for workload in step.workloads]
+        else:
+            acts = [self._delete_pod(pod, context) for pod in step.pods]
+        ends = await asyncio.gather(*acts, return_exceptions=True)
         for end in ends:
             if end is not None:
                 raise end
@@ -230,6 +235,11 @@ class Acts:
                 raise
         else:
             _log.info("restarted %s/%s", workload.kind, workload.name, extra=context)
+
+    async def _delete_pod(self, pod: Pod, context: dict[str, str]) -> None:
+        with contextlib.suppress(NotFound):
+            await self._kube.delete(PODS, self._owner.namespace, pod.name, uid=pod.uid)
+            _log.info("deleted pod %s, which kept %s/%s from going back", pod.name, *pod.owner, extra=context)
 
     def _account(self) -> Provider:
         assert self._provider is not None

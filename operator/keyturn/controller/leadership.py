@@ -150,10 +150,13 @@ class Leadership:
                         self._valid_until = asked + self._timing.renew_deadline
                         self._complaint = ""
                         return
-            except (Conflict, NotFound):
+            except Conflict:
                 pass  # somebody else was faster
             except (ClusterError, TimeoutError) as error:
                 self._complain(error)
+            except Exception:  # noqa: BLE001
+                # Whatever it is: without this, no replica might ever lead again, and nobody would know why.
+                _log.exception("the lease cannot be had, by an unexpected error")
             await asyncio.sleep(self._timing.pause())
 
     async def _try(self) -> bool:
@@ -265,6 +268,8 @@ class Leadership:
         remedy = ""
         if isinstance(error, Forbidden):
             remedy = "; grant it to Keyturn's ServiceAccount, see the Role in manifests/rbac.yaml"
+        elif isinstance(error, NotFound):
+            remedy = "; create the namespace, or name another one by --lease-namespace"
         self._say(f"the lease cannot be had: {_told(error)}{remedy}", logging.WARNING)
 
     def _say(self, text: str, level: int = logging.INFO) -> None:

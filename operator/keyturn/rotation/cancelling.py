@@ -13,7 +13,19 @@ from keyturn.api.observed import Journal, SecretView
 from keyturn.api.rotation import CreationPolicy, Phase, Result, RotationSpec, VerifyMode
 from keyturn.api.semantics import Failure, Standing, Verdict
 from keyturn.rotation.common import abandoned, move, overdue, turned, wait_after, wait_for, written_in_this_rotation
-from keyturn.rotation.steps import Advance, CallProvider, Enter, Finish, Publish, Restart, Step, Verify, Wait
+from keyturn.rotation.consumers import stuck_pods
+from keyturn.rotation.steps import (
+    Advance,
+    CallProvider,
+    DeletePods,
+    Enter,
+    Finish,
+    Publish,
+    Restart,
+    Step,
+    Verify,
+    Wait,
+)
 from keyturn.rotation.targets import rollout_gate
 from keyturn.rotation.waves import next_turn
 from keyturn.rotation.world import Operation, World
@@ -133,6 +145,9 @@ def _roll_back(world: World) -> Step | None:
     if turn.restart:
         assert record.restored_time is not None
         return _unusable(world) or Restart(turn.restart, rollout.stamp, record.restored_time)
+    stuck = stuck_pods(rollout)
+    if stuck:
+        return DeletePods(stuck)
     gate = rollout_gate(rollout)
     if gate is None:
         return None

@@ -154,5 +154,22 @@ def to_restart(rollout: RolloutView) -> tuple[Workload, ...]:
     )
 
 
+def stuck_pods(rollout: RolloutView) -> tuple[Pod, ...]:
+    """Pods that never came up on the new value, and that keep their controllers from going back to the previous one.
+
+    A StatefulSet waits until they are ready, a Rollout that is restarted does not evict them: they have to be deleted.
+    Source: kubernetes.io/docs/concepts/workloads/controllers/statefulset, "Forced rollback".
+    """
+    if not rollout.cancelling:
+        return ()
+    going_back = {
+        key_of(workload)
+        for workload in rollout.consumers.workloads
+        if workload.ordered and workload.observed and workload.stamp == rollout.stamp
+    }
+    stuck = [pod for pod in rollout.unsafe_pods if pod.owner in going_back and not pod.ready and not pod.terminating]
+    return tuple(sorted(stuck, key=lambda pod: pod.name))
+
+
 def key_of(workload: Workload) -> Key:
     return workload.kind, workload.name

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from pydantic import SecretStr
 
-from keyturn.api.observed import Workload
+from keyturn.api.observed import Pod, Workload
 from keyturn.api.rotation import Phase, Result, RotationRecord
 from keyturn.rotation.world import UNOBSERVED, Aspect, Operation, World
 
@@ -107,6 +107,13 @@ class Restart:
 
 
 @dataclass(frozen=True, slots=True)
+class DeletePods:
+    """Delete pods whose controllers would wait for them for ever before they replace them."""
+
+    pods: tuple[Pod, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """End the rotation and write down how it ended. `previous_refused`: None where that could not be asked."""
 
@@ -147,6 +154,7 @@ Step = (
     | Verify
     | Publish
     | Restart
+    | DeletePods
     | Finish
     | Wait
     | Rest

@@ -90,38 +90,41 @@ def _standings(rollout: RolloutView) -> list[_Standing]:
 
 
 def _standing(rollout: RolloutView, workload: Workload, unsafe: list[Pod], good: int) -> _Standing:
-    restarted = was_restarted(rollout, workload)
     held = _held(rollout, unsafe)
-    state, reason = TargetState.ROLLING, IN_PROGRESS
     message: str | None = workload.failure or held or "not all pods are available"
     if not unsafe and workload.settled:
-        state, message = TargetState.READY, workload.failure
+        state, reason, message = TargetState.READY, IN_PROGRESS, workload.failure
     elif workload.paused is not None:
         state, reason, message = TargetState.HELD, PAUSED, f"{workload.paused}; {message}"
-    elif workload.manual is not None and held is not None and not all(map(rollout.by_itself, unsafe)):
+    elif workload.manual is not None and not all(map(rollout.by_itself, unsafe)):
         state, reason = _unrestartable(rollout)
         message = f"{held}; {workload.manual}"
     elif workload.stamp == rollout.stamp or not workload.observed:
-        message = _stuck(rollout, workload, unsafe) or message
-    elif restarted and unsafe and not replaced_since(rollout, workload):
+        state, reason = TargetState.ROLLING, IN_PROGRESS
+    elif unsafe and was_restarted(rollout, workload) and not replaced_since(rollout, workload):
         state, reason = TargetState.WAITING, REVERTED
         message = f"another tool took keyturn.dev/rotation off its template; {held}: restart it"
-    elif unsafe and not all(map(rollout.by_itself, unsafe)) and not restarted and workload.restartable:
-        never = rollout.spec.restart is RestartPolicy.NEVER
-        state = TargetState.WAITING if never else TargetState.PENDING
-        message = f"{message}; spec.rollout.restart is Never: restart it" if never else message
     else:
-        state = TargetState.WAITING
+        state, reason = _not_restarted(rollout, workload, unsafe), IN_PROGRESS
+        if state is TargetState.WAITING and unsafe and rollout.spec.restart is RestartPolicy.NEVER:
+            message = f"{message}; spec.rollout.restart is Never: restart it"
     target = Target(
         kind=workload.kind,
         name=workload.name,
         state=state,
         updated=min(good, workload.desired),
         desired=workload.desired,
-        restarted=restarted,
+        restarted=was_restarted(rollout, workload),
         message=message,
     )
     return _Standing(target, reason)
+
+
+def _not_restarted(rollout: RolloutView, workload: Workload, unsafe: list[Pod]) -> TargetState:
+    """Whether its turn will come, or its pods have to come to the value without Keyturn."""
+    needs = not all(map(rollout.by_itself, unsafe)) and workload.restartable
+    ours = rollout.spec.restart is not RestartPolicy.NEVER and not was_restarted(rollout, workload)
+    return TargetState.PENDING if needs and ours else TargetState.WAITING
 
 
 def _of_unknown(rollout: RolloutView, unsafe: dict[tuple[str, str], list[Pod]]) -> Iterator[_Standing]:
@@ -152,17 +155,6 @@ def _held(rollout: RolloutView, unsafe: list[Pod]) -> str | None:
         until = f" until {format_time(end)}" if end is not None else ""
         return f"{len(unsafe)} pod(s) may see the {which} value in their volumes{until}"
     return f"{len(unsafe)} pod(s) may still run on the {which} value"
-
-
-def _stuck(rollout: RolloutView, workload: Workload, unsafe: list[Pod]) -> str | None:
-    """Why a controller that replaces its pods in order does not go on: one that is not ready is not replaced.
-
-    Source: kubernetes.io/docs/concepts/workloads/controllers/statefulset, "Forced rollback".
-    """
-    broken = [pod.name for pod in unsafe if not pod.ready and not pod.terminating]
-    if not (workload.ordered and rollout.cancelling and broken):
-        return None
-    return f"pod {broken[0]} is not ready, and its controller goes on only when it is deleted: delete it"
 
 
 _ORDER: Final = (IN_PROGRESS, REVERTED, PAUSED, HELD)
