@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from keyturn.cli.main import app
-from keyturn.cluster.errors import Forbidden
+from keyturn.cluster.errors import Forbidden, NotFound, Unavailable
 from keyturn.cluster.leases import Lease, now
 from keyturn.controller.leadership import Leadership, NotLeading, Timing, new_identity
 from tests.controller import fakelease
@@ -355,10 +355,18 @@ def test_work_that_fails_is_begun_again_and_said(caplog: pytest.LogCaptureFixtur
 # --- saying ------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_in_the_way_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (Forbidden("get leases keyturn in namespace keyturn-system: 403"), "manifests/rbac.yaml"),
+        (NotFound("post leases in namespace nowhere: 404"), "--lease-namespace"),
+        (Unavailable("get leases keyturn: no answer from the API server"), ""),
+    ],
+)
+def test_what_is_in_the_way_is_said_once(caplog: pytest.LogCaptureFixture, error: Exception, remedy: str) -> None:
     class Denied(Line):
         async def read(self) -> Lease | None:
-            raise Forbidden("get leases keyturn in namespace keyturn-system: 403")
+            raise error
 
     async def test() -> None:
         caplog.set_level(logging.INFO, "keyturn")
@@ -368,8 +376,25 @@ def test_what_is_in_the_way_is_said_once(caplog: pytest.LogCaptureFixture) -> No
         await asyncio.sleep(60)
         campaign.cancel()
         (said,) = caplog.messages
-        assert "get leases keyturn" in said
-        assert "manifests/rbac.yaml" in said
+        assert str(error) in said
+        assert remedy in said
+
+    run(test)
+
+
+def test_no_error_ends_the_campaign(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Line):
+        async def read(self) -> Lease | None:
+            if fakelease.now() < 5:
+                raise ValueError("an answer that is no JSON")
+            return await super().read()
+
+    async def test() -> None:
+        one = Replica(FakeLease(), "one")
+        one.leadership = Leadership(Broken(one.line.server), "one", TIMING, fakelease.now)
+        one.start()
+        assert await until(one) <= 5 + LOOK
+        assert "no JSON" in caplog.text
 
     run(test)
 
