@@ -132,6 +132,24 @@ def test_volumes_follow_the_secret_back(
     assert bool(seen.unsafe_pods) is unsafe
 
 
+@pytest.mark.parametrize(
+    ("restart", "created", "started", "expected"),
+    [
+        (RestartPolicy.ALWAYS, 20, 21, True),  # it came after the new value, and may have kept what it read then
+        (RestartPolicy.ALWAYS, 5, 20, True),  # a container that started anew
+        (RestartPolicy.ALWAYS, 5, 6, False),  # only its volumes have changed
+        (RestartPolicy.ENV_ONLY, 20, 21, False),
+        (RestartPolicy.NEVER, 20, 21, False),
+    ],
+)
+def test_who_began_with_the_new_value_is_restarted_on_the_way_back(
+    restart: RestartPolicy, created: float, started: float, expected: bool
+) -> None:
+    """I4, I9: without it, a pod that reads a volume and came after the new value would be waited for without end."""
+    seen = view([web()], [pod(created, None, started, live=True)], record(10, 30, cancelling=True), restart=restart)
+    assert bool(to_restart(seen)) is expected
+
+
 def test_who_reads_by_env_too_is_restarted_for_it() -> None:
     seen = view([web()], [live(5), pod(5)], record(10), restart=RestartPolicy.ENV_ONLY)
     assert [one.name for one in to_restart(seen)] == ["web"]

@@ -67,9 +67,12 @@ class RolloutView:
     def by_itself(self, pod: Pod) -> bool:
         """Whether the pod comes to the wanted value without a restart, when its volumes follow.
 
-        Going back, this is true of a pod that was never restarted whatever the policy: only its volumes have changed.
+        Going back, this is true whatever the policy of a pod that began with the previous value: only its volumes have
+        changed since.
         """
-        return pod.live and (self.cancelling or self.spec.restart is RestartPolicy.ENV_ONLY)
+        if self.spec.restart is RestartPolicy.ENV_ONLY:
+            return pod.live
+        return pod.live and self.cancelling and not self._began_with_pending(pod)
 
     def _holds_previous(self, pod: Pod) -> bool:
         """Whether the pod may have started on the value that was current before this rotation."""
@@ -91,9 +94,16 @@ class RolloutView:
             return True
         if pod.live and self.spec.restart is RestartPolicy.ENV_ONLY:
             return False
-        if pod.stamp == record.id or pod.created >= record.distributed_time:
+        return self._began_with_pending(pod)
+
+    def _began_with_pending(self, pod: Pod) -> bool:
+        """Whether a container of the pod may have found the new value when it started."""
+        written = self.record.distributed_time
+        if written is None or pod.stamp == cancel_stamp(self.record):
+            return False
+        if pod.stamp == self.record.id or pod.created >= written:
             return True
-        return pod.started is not None and pod.started >= record.distributed_time
+        return pod.started is not None and pod.started >= written
 
     def _followed(self) -> bool:
         return self.volumes_followed is not None and self.now >= self.volumes_followed
