@@ -1,5 +1,6 @@
 PYTHON ?= python3
 BUILDER ?= buildah
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -17,9 +18,9 @@ help: ## Show the targets
 demo: venv ## Rotate secrets at three providers on a real control plane, and watch
 	@$(BIN)/python -m sandbox.demo
 
-test: venv ## Run all tests; writes build/junit.xml
+test: venv ## Run all tests, JOBS=2 files at a time; writes build/junit.xml
 	@mkdir -p build
-	@$(BIN)/python -m pytest --junitxml=build/junit.xml
+	@$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile --junitxml=build/junit.xml
 
 unit: venv ## Run the tests that need nothing but Python
 	@$(BIN)/python -m pytest tests/unit tests/api tests/controller
