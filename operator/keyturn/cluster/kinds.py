@@ -77,7 +77,7 @@ def _deployment(found: Found, family: Family) -> Workload:
     updated, available = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
     exact = status.get("replicas", 0) == updated == desired and available == desired
     failures = [
-        condition.get("message", "")
+        condition.get("message", "").rstrip(".")
         for condition in status.get("conditions") or []
         if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded"
     ]
