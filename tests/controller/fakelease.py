@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from keyturn.cluster.errors import Conflict, NotFound, Unavailable
 from keyturn.cluster.leases import Lease
 from keyturn.controller.leadership import Leadership, Timing
+from tests.controller.virtual import virtually
 
 TIMING = Timing(duration=15, renew_deadline=10.0, retry_period=2.0)
+AT_ONCE = 0.2
+LOOK = TIMING.retry_period + AT_ONCE
+"""The longest time between two looks of one that stands by."""
 
 
 @dataclass
@@ -128,3 +133,12 @@ async def until(replica: Replica, *, working: bool = True, seconds: float = 600)
             replica.changed.clear()
             await replica.changed.wait()
     return now() - begun
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    async def whole() -> None:
+        await test()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+    virtually(whole())
