@@ -107,3 +107,23 @@ async def test_a_token_file_that_is_being_replaced_is_an_outage_and_no_defect() 
                 pass
     finally:
         await kube.aclose()
+
+
+async def test_an_answer_that_is_cut_off_is_an_outage_and_no_defect() -> None:
+    """I9: a proxy in between may end it early, and still say that it is whole."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text='{"metadata": {"na', content_type="application/json")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    kube = Kube(official.Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}"))
+    try:
+        with pytest.raises(Unavailable, match="not JSON"):
+            await kube.get(PODS, "ns", "pod")
+    finally:
+        await kube.aclose()
+        await runner.cleanup()

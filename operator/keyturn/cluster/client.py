@@ -270,7 +270,10 @@ class Kube:
         if not 200 <= answer.status <= 299:
             await self._take_note(answer.status)
             raise _error(verb, answer.status, payload, answer.headers, secret=resource.plural == "secrets")
-        decoded: dict[str, Any] = json.loads(payload)
+        try:
+            decoded: dict[str, Any] = json.loads(payload)
+        except ValueError:
+            raise Unavailable(f"{verb}: the API server's answer is not JSON") from None
         return decoded
 
 
