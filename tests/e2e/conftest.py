@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.e2e.crash")
+pytest.register_assert_rewrite("tests.e2e.crash", "tests.e2e.ends")
