@@ -222,3 +222,22 @@ def test_the_status_of_an_older_generation_never_counts(together: Together, stag
     assert dropped(scene) > going + 4
     assert scene.calls()["refused"] == 0
     assert len(scene.stamps()) == 1
+
+
+def test_a_users_restart_that_its_controller_has_not_seen_yet(together: Together, stage: Stage) -> None:
+    """I7: its pods will begin on the new value; nobody knows that before there is a ReplicaSet, so it is waited for."""
+    scene = together.scene("unseen")
+    scene.put_deployment(replicas=2)
+    scene.account.simulator.switches.propagation_delay = 600
+    scene.put_rotation()
+    scene.wait_phase("Verifying")
+    with controllers_stopped(stage):
+        scene.restart_by_user()
+        scene.account.simulator.advance(600)
+        scene.wait_phase("RollingOut")
+        let_the_second_of_the_write_pass(scene)
+        together.look_again(scene)
+    scene.wait_ended()
+    assert scene.stamps() == set()
+    assert scene.restarts() == 1
+    assert scene.calls()["refused"] == 0

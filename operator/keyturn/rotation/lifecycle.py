@@ -51,7 +51,7 @@ from keyturn.rotation.steps import (
     Wait,
 )
 from keyturn.rotation.targets import HELD, HOLDS, rollout_failure, rollout_gate
-from keyturn.rotation.waves import Turn, next_turn
+from keyturn.rotation.waves import next_turn
 from keyturn.rotation.world import LookFirst, Operation, Problem, World
 
 # A rollout is watched; this is only how long a missed event can go unnoticed.
@@ -155,38 +155,44 @@ def _rolling_out(world: World, spec: RotationSpec) -> Step:
         return _taken_back(world, spec, reverted)
     rollout, record = world.see_rollout(), world.record
     turn = next_turn(rollout, at_once=capabilities(world).overlap is Overlap.NONE)
+    gate = rollout_gate(rollout)
+    held_since = _held_since(world, gate)
+    if held_since is not None:
+        return held_since
+    gave_up = rollout_failure(rollout) or _too_slow(world, spec, gate)
+    # Where a way leads back nothing more is restarted, which would have to go back as well, or to wait for a person.
+    if gave_up is not None and (cancellable(world) or not turn.restart):
+        return _fail(world, spec, gave_up.reason, gave_up.message)
     if turn.restart:
         assert record.distributed_time is not None
         return Restart(turn.restart, rollout.stamp, record.distributed_time)
     if (turn.wave, turn.ready_time) != (record.wave, record.wave_ready_time):
         return Advance(record.model_copy(update={"wave": turn.wave, "wave_ready_time": turn.ready_time}))
-    gave_up = rollout_failure(rollout)
-    if gave_up is not None:
-        return _fail(world, spec, gave_up.reason, gave_up.message)
-    gate = rollout_gate(rollout)
-    if gate is None:
-        promise = capabilities(world)
-        if not promise.verify_before_distributing:
-            return Advance(move(world, Phase.VERIFYING))
-        return Enter(move(world, Phase.SOAKING)) if spec.soak else _last_step(world)
-    return _behind(world, spec, gate, turn)
+    if gate is not None:
+        message = f"{turn.waiting_for}; {gate.message}" if turn.waiting_for else gate.message
+        lasting = gate.lasting or (gate.reason == HELD and overdue(world, spec.rollout.timeout))
+        return wait_for(Problem(gate.reason, message, lasting), after=ROLLOUT_POLL)
+    if not capabilities(world).verify_before_distributing:
+        return Advance(move(world, Phase.VERIFYING))
+    return Enter(move(world, Phase.SOAKING)) if spec.soak else _last_step(world)
 
 
-def _behind(world: World, spec: RotationSpec, gate: Problem, turn: Turn) -> Step:
-    """The rollout is not complete: wait, without end for what only others can end, else until it takes too long."""
-    record, held = world.record, gate.reason in HOLDS
+def _held_since(world: World, gate: Problem | None) -> Advance | None:
+    """Note since when the rollout waits only for what others must end: that time does not count."""
+    record, held = world.record, gate is not None and gate.reason in HOLDS
     if held and record.held_since is None:
         return Advance(record.model_copy(update={"held_since": world.now}))
     if not held and record.held_since is not None:
         begun = record.phase_started_time + (world.now - record.held_since)
         return Advance(record.model_copy(update={"held_since": None, "phase_started_time": begun}))
-    late = overdue(world, spec.rollout.timeout)
-    if late and not held:
-        reason = gate.reason if gate.lasting else "RolloutTimeout"
-        return _fail(world, spec, reason, f"the rollout took too long: {gate.message}")
-    message = f"{turn.waiting_for}; {gate.message}" if turn.waiting_for else gate.message
-    lasting = gate.lasting or (late and gate.reason == HELD)
-    return wait_for(Problem(gate.reason, message, lasting), after=ROLLOUT_POLL)
+    return None
+
+
+def _too_slow(world: World, spec: RotationSpec, gate: Problem | None) -> Problem | None:
+    if gate is None or gate.reason in HOLDS or not overdue(world, spec.rollout.timeout):
+        return None
+    reason = gate.reason if gate.lasting else "RolloutTimeout"
+    return Problem(reason, f"the rollout took too long: {gate.message}")
 
 
 def _soaking(world: World, spec: RotationSpec) -> Step:
