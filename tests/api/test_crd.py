@@ -111,10 +111,16 @@ def test_conditions_are_merged_by_type_and_other_lists_replaced() -> None:
         ".spec.rollout.selector.matchExpressions[].values": ("atomic", None),
         ".status.conditions": ("map", ["type"]),
         ".status.rotation.targets": ("atomic", None),
+        ".status.rotation.rollout.targets": ("atomic", None),
+        ".status.rotation.rollout.selector.matchExpressions": ("atomic", None),
+        ".status.rotation.rollout.selector.matchExpressions[].values": ("atomic", None),
         ".status.history": ("atomic", None),
     }
     whole = {path: node for path, node in nodes(schema_for(ROTATION_KIND)) if "x-kubernetes-map-type" in node}
-    assert {path: node["x-kubernetes-map-type"] for path, node in whole.items()} == {".spec.rollout.selector": "atomic"}
+    assert {path: node["x-kubernetes-map-type"] for path, node in whole.items()} == {
+        ".spec.rollout.selector": "atomic",
+        ".status.rotation.rollout.selector": "atomic",
+    }
 
 
 def test_names_and_scopes() -> None:

@@ -194,8 +194,8 @@ def test_rules_name_fields_of_the_schema(kind: str, rule: Rule[Any]) -> None:
         node = node["properties"][name]
 
 
-@pytest.mark.parametrize("present", [{}, {"a"}, {"b"}, {"a", "b"}, {"a", "b", "c"}], ids=str)
-def test_exactly_one_block_of_several(present: set[str]) -> None:
+@pytest.mark.parametrize("present", ["", "a", "b", "ab", "abc"])
+def test_exactly_one_block_of_several(present: str) -> None:
     self = json_to_cel({block: {} for block in present})
     assert bool(program(exactly_one(("a", "b", "c"))).evaluate({"self": self})) is (len(present) == 1)
 

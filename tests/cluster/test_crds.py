@@ -16,14 +16,20 @@ from keyturn.api.conditions import ConditionStatus, ConditionType, merge_conditi
 from keyturn.api.crd import schema_for
 from keyturn.api.provider import ProviderKind, ProviderStatus
 from keyturn.api.rotation import (
+    LabelRequirement,
+    LabelSelector,
     Phase,
     Result,
+    RolloutSpec,
+    RolloutTarget,
     RotationRecord,
     RotationSpec,
     RotationStatus,
     RotationSummary,
+    SelectorOperator,
     Subject,
     Target,
+    TargetKind,
     TargetState,
 )
 from keyturn.api.rules import ROTATION_KIND, Invalid
@@ -136,6 +142,15 @@ def test_a_spec_is_required(http: httpx.Client, kind: str, spec: object) -> None
     assert "spec" in answer.json()["message"]
 
 
+def full_rollout() -> RolloutSpec:
+    expression = LabelRequirement(key="tier", operator=SelectorOperator.IN, values=["back"])
+    return RolloutSpec(
+        targets=[RolloutTarget(kind=TargetKind.DEPLOYMENT, name="web")],
+        selector=LabelSelector(match_labels={"app": "web"}, match_expressions=[expression]),
+        max_concurrent=2,
+    )
+
+
 def full_status() -> RotationStatus:
     """A status with every field set; its last rotation has ended two hours ago, its next is due in an hour."""
     now = datetime.now(UTC).replace(microsecond=0)
@@ -166,6 +181,7 @@ def full_status() -> RotationStatus:
         previous_valid_until=now,
         cancel_reason="none",
         resumed="r-2-1",
+        rollout=full_rollout(),
         held_since=now,
         wave=0,
         wave_ready_time=now,

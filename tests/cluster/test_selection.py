@@ -99,7 +99,7 @@ FOUND = {"Deployment/reader"}
             {"reader-1-a", "alone", "agent-a"},
         ),
     ],
-    ids=str,
+    ids=lambda part: repr(part) if isinstance(part, dict) else len(part),
 )
 def test_what_counts(spec: dict[str, Any], workloads: set[str], pods: set[str]) -> None:
     """I4, I7: all pods of what is chosen count, and nothing else of what is not asked for."""
@@ -127,5 +127,5 @@ def test_a_target_uses_the_value_in_ways_that_no_volume_can_show() -> None:
     live = {**mount, "volumes": [{"name": "v", "secret": {"secretName": "app"}}]}
     objects = {"pods": [pod("db-0", live, owner=("StatefulSet", "db"))], "statefulsets": [stranger("db")]}
     named = RolloutSpec.model_validate({"targets": [{"kind": "StatefulSet", "name": "db"}]})
-    assert [one.live for one in seen(**objects).pods] == [True]
-    assert [one.live for one in seen(named, **objects).pods] == [False]
+    assert [(one.live, one.volume) for one in seen(**objects).pods] == [(True, True)]
+    assert [(one.live, one.volume) for one in seen(named, **objects).pods] == [(False, True)]

@@ -73,6 +73,7 @@ class FakePod:
             ready=self.ready,
             terminating=self.terminating,
             live=self.live,
+            volume=self.live,
             failing="container app crashes" if self.crashing else None,
         )
 

@@ -6,9 +6,9 @@ import pytest
 
 from keyturn.api.rotation import FailurePolicy, Phase, RestartPolicy, RolloutSpec, TargetState, UnrestartablePolicy
 from keyturn.rotation.steps import Rest, Wait
-from keyturn.rotation.world import Operation
+from keyturn.rotation.world import Operation, Problem
 from tests.model.fakecluster import SECOND
-from tests.model.fakeprovider import ORIGINAL
+from tests.model.fakeprovider import ORIGINAL, Fault
 from tests.model.lab import Lab
 from tests.model.scenarios import make_lab, make_spec
 from tests.model.test_crashes import effects
@@ -174,3 +174,71 @@ def test_a_record_that_was_lost_does_not_keep_what_is_deleted() -> None:
     lab.delete()
     lab.run(60 * SECOND)
     assert lab.resource.gone
+
+
+def test_called_off_while_the_provider_refuses_to_finalize() -> None:
+    """The point of no return is the call that succeeds, not the phase."""
+    lab = make_lab()
+    lab.provider.faults.extend([None, *[Fault.REJECTED] * 100])
+    waiting(lab, 30)
+    assert lab.resource.parsed().phase is Phase.FINALIZING
+    lab.say(cancel_request=running(lab))
+    lab.after(30 * SECOND, lab.provider.faults.clear)
+    assert isinstance(lab.run(), Rest)
+    assert lab.resource.parsed().phase is Phase.CANCELLED
+    assert lab.provider.pending is None
+
+
+def test_a_spec_that_becomes_invalid_does_not_forget_how_workloads_are_restarted() -> None:
+    lab = make_lab(make_spec(rollout=RolloutSpec(restart=RestartPolicy.NEVER), soak=30 * SECOND))
+    assert "Never" in waiting(lab, 10).message
+    lab.resource.spec = Problem("InvalidSpec", "spec.soak: must be a duration")
+    lab.say(cancel_request=running(lab))
+    waiting(lab, 20)
+    assert not any(deployment.stamps for deployment in lab.namespace.deployments.values())
+
+
+def test_a_word_that_names_no_rotation_is_answered() -> None:
+    lab = held()
+    lab.say(cancel_request="yes")
+    assert f"to cancel this rotation, set it to {running(lab)}" in waiting(lab, 5).message
+
+
+def test_what_does_not_come_up_keeps_nobody_else_from_going_back() -> None:
+    """`maxConcurrent` counts on the way back too, but not without end."""
+    lab = make_lab(make_spec(soak=600 * SECOND))
+    web, worker = lab.namespace.deployments["web"], lab.namespace.deployments["worker"]
+    lab.run(12 * SECOND)
+    assert lab.resource.parsed().phase is Phase.SOAKING
+    web.sick = worker.sick = lambda stamp: True
+    lab.edit_spec(rollout=RolloutSpec(timeout=12 * SECOND, max_concurrent=1))
+    lab.say(cancel_request=running(lab))
+    lab.run(5 * SECOND)
+    assert sum(f"{one.stamp}".endswith("cancelled") for one in (web, worker)) == 1
+    lab.run(30 * SECOND)
+    assert sum(f"{one.stamp}".endswith("cancelled") for one in (web, worker)) == 2
+
+
+def test_a_lost_journal_and_a_lost_secret_leave_nothing_to_restart_for() -> None:
+    lab = held()
+    for deployment in lab.namespace.deployments.values():
+        deployment.replicas = 0
+    lab.elapse(80 * SECOND)
+    lab.tampered, lab.journal, lab.namespace.secret = True, None, None
+    lab.say(cancel_request=running(lab))
+    lab.run(60 * SECOND)
+    assert lab.resource.parsed().phase in (Phase.CANCELLED, Phase.FAILED, Phase.BLOCKED, Phase.CANCELLING)
+
+
+def test_an_interrupted_soak_is_an_event() -> None:
+    lab = make_lab(make_spec(soak=20 * SECOND))
+    lab.run(10 * SECOND)
+    assert lab.resource.parsed().phase is Phase.SOAKING
+    ready = next(pod for pod in lab.namespace.pods if pod.owner[1] == "web" and pod.ready)
+    ready.sick = True
+    lab.run(5 * SECOND)
+    ready.sick = False
+    assert isinstance(lab.run(), Rest)
+    reasons = [said.reason for said in lab.events]
+    assert reasons.count("SoakInterrupted") == 1
+    assert reasons.count("RolloutRestartTriggered") == 1

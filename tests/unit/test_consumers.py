@@ -89,7 +89,7 @@ def test_stamps_of_both_directions_differ() -> None:
 
 
 def live(created: float, stamp: str | None = None) -> Pod:
-    return pod(created, stamp, created, live=True)
+    return pod(created, stamp, created, live=True, volume=True)
 
 
 @pytest.mark.parametrize(
@@ -153,3 +153,13 @@ def test_who_began_with_the_new_value_is_restarted_on_the_way_back(
 def test_who_reads_by_env_too_is_restarted_for_it() -> None:
     seen = view([web()], [live(5), pod(5)], record(10), restart=RestartPolicy.ENV_ONLY)
     assert [one.name for one in to_restart(seen)] == ["web"]
+
+
+def test_a_volume_beside_another_way_shows_the_new_value_all_the_same() -> None:
+    """I3, I4: nobody restarted the pod, and still its volume had the value that is about to die."""
+    mixed = pod(5, None, 5, live=False, volume=True)
+    going_back = record(10, 30, cancelling=True)
+    early = view([web()], [mixed], going_back, now=40, volume_refresh="1m")
+    assert early.unsafe(mixed)
+    assert to_restart(early) == ()
+    assert not view([web()], [mixed], going_back, now=90, volume_refresh="1m").unsafe(mixed)

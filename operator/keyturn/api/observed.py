@@ -54,6 +54,8 @@ class Pod:
     revision: of its template; None where its workload keeps no account of templates.
     live: it reads the Secret only in ways that show a new value without a restart: volumes that follow it, and image
     pulls.
+    volume: it reads the Secret in a volume that shows a new value without a restart, perhaps besides other ways; or it
+    is said to use the value in a way that is not known.
     failing: what keeps its containers from running, when they have failed again and again; in a sentence.
     """
 
@@ -68,6 +70,7 @@ class Pod:
     live: bool = False
     failing: str | None = None
     uid: str = ""
+    volume: bool = False
 
 
 @dataclass(frozen=True, slots=True)

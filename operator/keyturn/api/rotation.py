@@ -230,7 +230,8 @@ class RotationSpec(KubeModel):
     """How long everything must have run on the new value before the old one is dropped."""
     on_failure: FailurePolicy = FailurePolicy.CANCEL
     """When the new value or the rollout fails. Cancel: put the previous value back and withdraw the new one.
-    Hold: stop with both values alive until this field or the timeout is changed."""
+    Hold: stop with both values alive until this field or the timeout is changed, or annotation keyturn.dev/resume or
+    keyturn.dev/cancel names the rotation."""
     deletion_policy: DeletionPolicy = DeletionPolicy.CANCEL
     """What deleting this object in the middle of a rotation does.
     Cancel: withdraw the new value. Finalize: finish the rotation first."""
@@ -299,6 +300,8 @@ class RotationRecord(KubeModel):
     """Why it is being cancelled."""
     resumed: str | None = None
     """The annotation keyturn.dev/resume that was followed last."""
+    rollout: RolloutSpec | None = None
+    """How workloads are restarted: `spec.rollout`, as it was when the spec was valid last."""
     held_since: MicroTime | None = None
     """Since when the rollout waits only for what others must end; this time does not count towards its timeout."""
     wave: int | None = None

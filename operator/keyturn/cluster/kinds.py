@@ -31,8 +31,8 @@ from keyturn.cluster.objects import (
 from keyturn.cluster.resources import CRONJOBS, DAEMONSETS, DEPLOYMENTS, JOBS, REPLICASETS, ROLLOUTS, STATEFULSETS
 
 _WAVE: Final = f"{GROUP}/wave"
-_NAMED: Final = 5
 _ON_DELETE: Final = "OnDelete"
+_BY_DELETING: Final = "spec.updateStrategy is OnDelete: delete them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def _statefulset(found: Found, family: Family) -> Workload:
     on_delete, kept = strategy.get("type") == _ON_DELETE, _below_partition(spec, desired)
     manual: str | None = None
     if on_delete:
-        rolled, manual = True, _delete_pods(found, family, newest)
+        rolled, manual = True, _BY_DELETING
     elif kept:
         rolled = updated >= desired - kept
         partition = "spec.updateStrategy.rollingUpdate.partition"
@@ -159,7 +159,7 @@ def _daemonset(found: Found, family: Family) -> Workload:
         template_time=created(newest) if newest is not None else None,
         templates=tuple(map(history.template_of_revision, revisions)),
         settled=seen and exact and (on_delete or rolled),
-        manual=_delete_pods(found, family, newest) if on_delete else None,
+        manual=_BY_DELETING if on_delete else None,
         wave=_wave(item),
     )
 
@@ -169,7 +169,8 @@ def _rollout(found: Found, family: Family) -> Workload:
     return Workload(
         *found.key,
         restartable=True,
-        stamp=annotation_of(item, STAMP),
+        # The annotation restarts nothing by itself: somebody may have taken the time away beside it.
+        stamp=annotation_of(item, STAMP) if rollouts.asked_restart(item) is not None else None,
         desired=item["spec"].get("replicas", 1),
         observed=rollouts.observed(item),
         template_time=rollouts.asked_restart(item),
@@ -264,9 +265,3 @@ def _outdated(found: Found, family: Family, newest: Raw | None) -> list[str]:
     """Pods that were not made from the newest template."""
     made = [(pod, history.revision_of_pod(pod, family.made_by(found.item))) for pod in family.pods_of(found.key)]
     return sorted(name_of(pod) for pod, one in made if one is None or newest is None or uid_of(one) != uid_of(newest))
-
-
-def _delete_pods(found: Found, family: Family, newest: Raw | None) -> str:
-    outdated = _outdated(found, family, newest)
-    names = ", ".join(outdated[:_NAMED]) + (f" and {len(outdated) - _NAMED} more" if len(outdated) > _NAMED else "")
-    return f"spec.updateStrategy is OnDelete: delete {names or 'its pods'}"

@@ -14,8 +14,8 @@ _CRASHES: Final = 3
 """A container may fail once or twice while something that it needs is not there yet."""
 
 
-def pod_of(member: Member, *, live: bool) -> Pod:
-    """The pod as the core sees it. live: as in `Pod`."""
+def pod_of(member: Member, *, live: bool, volume: bool) -> Pod:
+    """The pod as the core sees it. live, volume: as in `Pod`."""
     item = member.item
     status = item.get("status") or {}
     starts = [
@@ -33,6 +33,7 @@ def pod_of(member: Member, *, live: bool) -> Pod:
         terminating="deletionTimestamp" in item["metadata"],
         revision=member.revision,
         live=live,
+        volume=volume,
         failing=_failing(status),
         uid=uid_of(item),
     )

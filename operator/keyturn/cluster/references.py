@@ -37,6 +37,11 @@ def follows_secret(pod_spec: dict[str, Any], name: str) -> bool:
     )
 
 
+def shows_secret(pod_spec: dict[str, Any], name: str) -> bool:
+    """Whether a pod of this spec has the Secret in a volume that follows it, whatever else it reads it by."""
+    return any(_follows(volume) and name in _volume(volume) for volume in pod_spec.get("volumes") or [])
+
+
 def _follows(volume: dict[str, Any]) -> bool:
     """Whether a volume shows its Secrets as files, which the kubelet keeps up to date."""
     return "secret" in volume or "projected" in volume

@@ -15,7 +15,7 @@ from keyturn.cluster.kinds import all_workloads, describe
 from keyturn.cluster.listing import Namespace
 from keyturn.cluster.objects import STAMP
 from keyturn.cluster.pods import pod_of
-from keyturn.cluster.references import follows_secret, reads_secret
+from keyturn.cluster.references import follows_secret, reads_secret, shows_secret
 from keyturn.cluster.resources import DAEMONSETS, DEPLOYMENTS, ROLLOUTS, STATEFULSETS
 from keyturn.cluster.selection import chosen
 
@@ -60,9 +60,10 @@ def consumers_of(namespace: Namespace, secret: str, rollout: RolloutSpec) -> Con
     for member in family.members:
         spec = member.item["spec"]
         if member.owner in by_word:
-            pods.append(pod_of(member, live=False))
+            pods.append(pod_of(member, live=False, volume=True))
         elif rollout.discover and reads_secret(spec, secret):
-            pods.append(pod_of(member, live=follows_secret(spec, secret)))
+            live, volume = follows_secret(spec, secret), shows_secret(spec, secret)
+            pods.append(pod_of(member, live=live, volume=volume))
     keys = by_word.union(pod.owner for pod in pods)
     workloads = tuple(
         describe(found, family)

@@ -5,7 +5,6 @@ The order mirrors the way forward: a value is withdrawn only when nothing may ho
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -28,7 +27,7 @@ from keyturn.rotation.steps import (
 )
 from keyturn.rotation.targets import rollout_gate
 from keyturn.rotation.waves import next_turn
-from keyturn.rotation.world import Operation, World
+from keyturn.rotation.world import Operation, Problem, World
 
 POLL: Final = timedelta(seconds=5)
 
@@ -138,12 +137,13 @@ def _without_journal(world: World) -> Step | None:
 def _roll_back(world: World) -> Step | None:
     """Restart what was restarted, once more, and wait until nothing may hold the new value."""
     record = world.record
-    if record.distributed_time is None:
+    # Without a time of restoring there is no value to go back to: the journal is lost, and nothing holds the new one.
+    if record.distributed_time is None or record.restored_time is None:
         return None
     rollout = world.see_rollout()
-    turn = next_turn(rollout)
+    late = overdue(world, world.rollout_spec.timeout)
+    turn = next_turn(rollout, at_once=late)
     if turn.restart:
-        assert record.restored_time is not None
         return _unusable(world) or Restart(turn.restart, rollout.stamp, record.restored_time)
     stuck = stuck_pods(rollout)
     if stuck:
@@ -151,11 +151,11 @@ def _roll_back(world: World) -> Step | None:
     gate = rollout_gate(rollout)
     if gate is None:
         return None
-    late = overdue(world, world.rollout_spec.timeout)
     # What is not available for another reason must not keep the way back open for ever; what holds the value must.
     if late and not rollout.unsafe_pods:
         return None
-    return wait_for(replace(gate, lasting=gate.lasting or late), after=POLL)
+    message = f"{turn.waiting_for}; {gate.message}" if turn.waiting_for else gate.message
+    return wait_for(Problem(gate.reason, message, lasting=gate.lasting or late), after=POLL)
 
 
 def _unusable(world: World) -> Step | None:

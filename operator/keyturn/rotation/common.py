@@ -109,9 +109,14 @@ def capabilities(world: World) -> Capabilities:
 
 
 def default_policy(world: World) -> RotationSpec:
-    """The running rotation's subject with all defaults, for when the spec can no longer be read."""
+    """The running rotation's subject and rollout, the rest with defaults, for when the spec can no longer be read."""
     subject = world.subject
-    return RotationSpec(provider_ref=subject.provider_ref, client_id=subject.client_id, secret_ref=subject.secret_ref)
+    return RotationSpec(
+        provider_ref=subject.provider_ref,
+        client_id=subject.client_id,
+        secret_ref=subject.secret_ref,
+        rollout=world.rollout_spec,
+    )
 
 
 def previous_ends(world: World, spec: RotationSpec) -> datetime | None:

@@ -70,9 +70,9 @@ class RolloutView:
         Going back, this is true whatever the policy of a pod that began with the previous value: only its volumes have
         changed since.
         """
-        if self.spec.restart is RestartPolicy.ENV_ONLY:
-            return pod.live
-        return pod.live and self.cancelling and not self._began_with_pending(pod)
+        if pod.live and self.spec.restart is RestartPolicy.ENV_ONLY:
+            return True
+        return pod.volume and self.cancelling and not self._began_with_pending(pod)
 
     def _holds_previous(self, pod: Pod) -> bool:
         """Whether the pod may have started on the value that was current before this rotation."""
@@ -90,7 +90,7 @@ class RolloutView:
             return False
         if record.restored_time is not None and pod.created > record.restored_time:
             return False
-        if pod.live and not self._followed():
+        if pod.volume and not self._followed():
             return True
         if pod.live and self.spec.restart is RestartPolicy.ENV_ONLY:
             return False

@@ -131,7 +131,8 @@ def _workloads_named_well(world: World, spec: RotationSpec) -> Step | None:
         return Wait("TargetNotFound", message, stalled=True)
     for workload in consumers.workloads:
         if workload.restartable and workload.wave is None:
-            message = f"{workload.kind}/{workload.name}: annotation keyturn.dev/wave must be a whole number: correct it"
+            number = "a whole number of up to nine digits"
+            message = f"{workload.kind}/{workload.name}: annotation keyturn.dev/wave must be {number}: correct it"
             return Wait("InvalidWave", message, stalled=True)
     return None
 

@@ -1,7 +1,7 @@
 """The life of a rotation, top to bottom: which step comes next.
 
     Idle → Preparing → Starting → Verifying → Distributing → RollingOut → Soaking → Finalizing → Completed
-                       any of these up to Soaking, if the provider can → Cancelling → Cancelled
+         any of these until the old value is dropped, if the provider can → Cancelling → Cancelled
 
 `decide` looks at the world and names one step. It never assumes that the step before this one happened in the same
 process: every phase begins by looking at what is there, so a crash at any point leads to the same steps (I9).
@@ -76,10 +76,9 @@ def _within_rotation(world: World, phase: Phase) -> Step:
         return cancelling.decide(world)
     if phase is Phase.FINALIZING:
         return provider_blocks(world) or _finalizing(world)
-    if withdrawn(world) and cancellable(world):
-        return go_back(world, CANCELLED_BY_DELETION)
-    if world.cancel_request == world.record.id and cancellable(world):
-        return go_back(world, CANCELLED_BY_USER)
+    reason = _called_off(world)
+    if reason is not None and cancellable(world):
+        return go_back(world, reason)
     if isinstance(world.spec, Problem) and cancellable(world):
         return wait_for(world.spec)
     # Where no way leads back, a spec that has become invalid must not stop the way forward.
@@ -88,10 +87,14 @@ def _within_rotation(world: World, phase: Phase) -> Step:
 
 
 def _unheard(world: World, step: Step) -> Step:
-    """Say that a cancellation was asked for in vain."""
-    if world.cancel_request != world.record.id or not isinstance(step, Wait):
+    """Say that a cancellation was asked for in vain. The word for an earlier rotation is not meant for this one."""
+    word, known = world.cancel_request, {past.id for past in world.status.history}
+    if word is None or word in known or not isinstance(step, Wait):
         return step
-    return replace(step, message=f"keyturn.dev/cancel: the provider cannot take the new value back; {step.message}")
+    why = "the provider cannot take the new value back"
+    if word != world.record.id:
+        why = f"to cancel this rotation, set it to {world.record.id}"
+    return replace(step, message=f"annotation keyturn.dev/cancel: {why}; {step.message}")
 
 
 def _pressed(world: World, spec: RotationSpec, step: Step) -> Step:
@@ -230,6 +233,10 @@ def _finalizing(world: World) -> Step:
         return wait_after("inspect", inspection.outcome)
     if inspection.standing is Standing.FINISHED or world.record.previous_valid_until is not None:
         return _finished(world, journal)
+    pending = inspection.standing in (Standing.PENDING_OURS, Standing.PENDING_UNPROVEN)
+    reason = _called_off(world)
+    if pending and reason is not None and cancellable(world):
+        return go_back(world, reason)
     if inspection.standing is Standing.PENDING_UNPROVEN:
         message = "the provider does not accept the new value at the moment: the old one is kept until it does"
         return Wait("VerificationPending", message)
@@ -240,6 +247,13 @@ def _finalizing(world: World) -> Step:
     if gate is not None:
         return Enter(move(world, Phase.ROLLING_OUT))
     return CallProvider(Operation.FINALIZE)
+
+
+def _called_off(world: World) -> str | None:
+    """Why the rotation is to be withdrawn by the user's wish, or None."""
+    if withdrawn(world):
+        return CANCELLED_BY_DELETION
+    return CANCELLED_BY_USER if world.cancel_request == world.record.id else None
 
 
 def _finished(world: World, journal: Journal) -> Step:

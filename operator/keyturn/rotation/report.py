@@ -16,6 +16,7 @@ from keyturn.api.rotation import (
     RotationSpec,
     RotationStatus,
     RotationSummary,
+    Target,
     VerifyMode,
 )
 from keyturn.api.semantics import Verdict
@@ -29,6 +30,7 @@ from keyturn.rotation.world import UNOBSERVED, World
 Reportable = Enter | Advance | Finish | Wait | Rest
 _Draft = tuple[ConditionType, ConditionStatus, str, str]
 _TRUE, _FALSE, _UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
+_NAMED: Final = 10
 _ENDED: Final = {Result.COMPLETED: Phase.COMPLETED, Result.CANCELLED: Phase.CANCELLED, Result.FAILED: Phase.FAILED}
 
 
@@ -79,7 +81,7 @@ def _record(world: World, step: Reportable) -> RotationRecord | None:
     record = step.record if isinstance(step, Enter | Advance) else world.status.rotation
     if record is None:
         return None
-    changes: dict[str, object] = {"deadline": _deadline(world, record)}
+    changes: dict[str, object] = {"deadline": _deadline(world, record), "rollout": world.rollout_spec}
     if world.consumers is not UNOBSERVED and record.distributed_time is not None:
         changes["targets"] = targets(RolloutView(world.consumers, record, world.rollout_spec, world.now))
     return record.model_copy(update=changes)
@@ -243,12 +245,21 @@ def announcements(before: RotationStatus, after: RotationStatus, step: Reportabl
         said.append(_announce(_ENDED[ended.result], ended.message))
     if record is not None and (before.rotation is None or before.rotation.phase is not record.phase):
         said.append(_announce(record.phase, _entered_message(record)))
+    if _phase_of(before) is Phase.SOAKING and _phase_of(after) is Phase.ROLLING_OUT:
+        said = [one for one in said if one.reason != _EVENTS[Phase.ROLLING_OUT][0]]
+        behind = behind_message(after.rotation.targets) if after.rotation is not None else None
+        message = behind or "a workload is not ready any more, or a pod may hold the old value"
+        said.append(Announcement("SoakInterrupted", message[:MESSAGE_LIMIT], warning=True))
     if _restored(after) and not _restored(before):
         said.append(Announcement("PreviousValueRestored", _restored_message(after)))
     known = {condition.reason for condition in before.conditions if condition.type == ConditionType.STALLED}
     if isinstance(step, Wait) and step.stalled and step.reason not in known:
         said.append(Announcement(step.reason, step.message[:MESSAGE_LIMIT], warning=True))
     return said
+
+
+def _phase_of(status: RotationStatus) -> Phase | None:
+    return status.rotation.phase if status.rotation is not None else None
 
 
 def _restored(status: RotationStatus) -> bool:
@@ -260,7 +271,7 @@ def _restored(status: RotationStatus) -> bool:
 def _restored_message(status: RotationStatus) -> str:
     record = status.rotation
     assert record is not None
-    names = ", ".join(f"{target.kind}/{target.name}" for target in record.targets if target.restarted)
+    names = _listed([target for target in record.targets if target.restarted])
     name = record.subject.secret_ref.name
     return f"the previous value is in Secret {name} again; rolling back: {names or 'no workload'}"
 
@@ -270,8 +281,15 @@ def _announce(phase: Phase, message: str) -> Announcement:
     return Announcement(reason, message[:MESSAGE_LIMIT], warning)
 
 
+def _listed(listed: list[Target]) -> str:
+    """The workloads by their names, not too many for a message."""
+    names = [f"{target.kind}/{target.name}" for target in listed]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
 def _entered_message(record: RotationRecord) -> str:
-    names = ", ".join(f"{target.kind}/{target.name}" for target in record.targets) or "no workload reads it"
+    names = _listed(record.targets) or "no workload reads it"
     ref = record.subject.secret_ref
     return {
         Phase.STARTING: f"rotation {record.id} of client {record.subject.client_id} begins ({record.reason})",

@@ -18,6 +18,7 @@ IN_PROGRESS: Final = "RolloutInProgress"
 HELD: Final = "RolloutHeld"
 PAUSED: Final = "WorkloadPaused"
 REVERTED: Final = "TargetReverted"
+_NAMED: Final = 5
 HOLDS: Final = frozenset({HELD, PAUSED})
 """Reasons to wait that `spec.rollout.timeout` does not end: only others can."""
 
@@ -98,9 +99,11 @@ def _standing(rollout: RolloutView, workload: Workload, unsafe: list[Pod], good:
         state, reason, message = TargetState.HELD, PAUSED, f"{workload.paused}; {message}"
     elif workload.manual is not None and not all(map(rollout.by_itself, unsafe)):
         state, reason = _unrestartable(rollout)
-        message = f"{held}; {workload.manual}"
+        message = f"{held} ({_names(unsafe)}); {workload.manual}" if unsafe else f"{message}; {workload.manual}"
     elif workload.stamp == rollout.stamp or not workload.observed:
         state, reason = TargetState.ROLLING, IN_PROGRESS
+        broken = _broken(rollout, workload)
+        message = f"{message}; not ready: {_names(broken)}" if broken else message
     elif unsafe and was_restarted(rollout, workload) and not replaced_since(rollout, workload):
         state, reason = TargetState.WAITING, REVERTED
         message = f"another tool took keyturn.dev/rotation off its template; {held}: restart it"
@@ -118,6 +121,22 @@ def _standing(rollout: RolloutView, workload: Workload, unsafe: list[Pod], good:
         message=message,
     )
     return _Standing(target, reason)
+
+
+def _broken(rollout: RolloutView, workload: Workload) -> list[Pod]:
+    """The pods on the wanted value that are not ready, or not yet."""
+    return [
+        pod
+        for pod in rollout.consumers.pods
+        if pod.owner == key_of(workload) and not (pod.ready or pod.terminating or pod in rollout.unsafe_pods)
+    ]
+
+
+def _names(pods: list[Pod]) -> str:
+    """Their names, not too many."""
+    names = sorted(pod.name for pod in pods)
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _not_restarted(rollout: RolloutView, workload: Workload, unsafe: list[Pod]) -> TargetState:

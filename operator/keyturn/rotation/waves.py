@@ -64,12 +64,11 @@ def _with_room(rollout: RolloutView, due: tuple[Workload, ...]) -> Turn:
     if most is None:
         return Turn(due)
     # What only others can end must not keep the rest waiting.
-    done = (TargetState.READY, TargetState.HELD)
-    busy = sum(target.restarted and target.state not in done for target in targets(rollout))
+    busy = sum(target.restarted and target.state is TargetState.ROLLING for target in targets(rollout))
     chosen = due[: max(0, most - busy)]
     return Turn(chosen, f"spec.rollout.maxConcurrent: {busy} workload(s) are restarting")
 
 
 def _wave(workload: Workload) -> int:
-    """One whose annotation became no number in the middle of a rotation goes with the first."""
+    """One whose annotation became no number in the middle of a rotation counts as without."""
     return workload.wave or 0

@@ -139,8 +139,11 @@ class World:
 
     @property
     def rollout_spec(self) -> RolloutSpec:
-        """How workloads are to be restarted: the defaults while the spec cannot be read."""
-        return self.spec.rollout if isinstance(self.spec, RotationSpec) else RolloutSpec()
+        """How workloads are to be restarted: as it was said last, while the spec is not valid."""
+        if isinstance(self.spec, RotationSpec):
+            return self.spec.rollout
+        running = self.status.rotation
+        return (running.rollout if running is not None else None) or RolloutSpec()
 
     def see_provider(self) -> ProviderView:
         """The account; one that is not the rotation's own any more must not be taken for it."""
