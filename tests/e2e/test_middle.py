@@ -162,9 +162,9 @@ def namespace_gone(scene: Scene) -> None:
     scene.wait(lambda: scene.get(f"/api/v1/namespaces/{scene.namespace}") is None, "the namespace is gone", 90)
 
 
-def by_word(phase: str, starts: int) -> Case:
-    """Taken back where no consumer has seen the new value."""
-    return Case("cancel", phase, cancel, partial(cancelled, because=_WORD, web=0, starts=starts), has_ended)
+def by_word(phase: str, *, restarts: int = 0, starts: int = 1) -> Case:
+    end = partial(cancelled, because=_WORD, web=restarts, starts=starts)
+    return Case("cancel", phase, cancel, end, has_ended)
 
 
 def deletion(policy: str, phase: str, *, restarts: int, says: Change = nothing) -> Case:
@@ -185,8 +185,8 @@ CASES: Final = (
     deletion("Finalize", "Distributing", restarts=1),
     deletion("Finalize", "Cancelling", restarts=2),
     by_word("Starting", starts=0),
-    by_word("Distributing", starts=1),
-    Case("cancel", "Finalizing", cancel, completed),
+    by_word("Distributing"),
+    by_word("Finalizing", restarts=2),
 )
 
 

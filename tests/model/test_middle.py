@@ -92,6 +92,22 @@ def test_who_deletes_the_object_too_is_not_asked_for_the_secret(begin: Callable[
     assert any("Secret app" in said.message for said in lab.events)
 
 
+@pytest.mark.parametrize("begin", [distributing, soaking])
+def test_an_account_that_is_lost_holds_up_no_consumer(begin: Callable[[], ResettingLab]) -> None:
+    """I3: the old value dies, or is dead, whether or not the provider can be asked; the rest waits for the account."""
+    lab = begin()
+    lab.account_gone = True
+    if begin is soaking:
+        lab.deploy("another")
+    step = waiting(lab)
+    assert (step.reason, step.stalled) == ("ProviderNotFound", True)
+    assert value_of(lab) == lab.provider.current
+    assert {pod.held for pod in lab.namespace.pods} == {lab.provider.current}
+    lab.account_gone = False
+    assert isinstance(lab.run(), Rest)
+    assert lab.resource.parsed().phase is Phase.COMPLETED
+
+
 # A way back
 
 
@@ -121,6 +137,27 @@ def test_without_verification_nobody_asks_what_the_value_is() -> None:
     lab.run(10 * SECOND)
     lab.foreign.add(MADE_UP)
     lab.edit_secret(MADE_UP)
+    assert isinstance(lab.run(), Rest)
+    assert lab.resource.parsed().phase is Phase.CANCELLED
+
+
+def test_put_in_once_more_on_the_way_back() -> None:
+    """I4: pods may have started on it since the previous value was put back."""
+    lab = make_lab(PATIENT)
+    lab.run(10 * SECOND)
+    running, pending = lab.resource.parsed().rotation, lab.provider.pending
+    assert running is not None
+    early = lab.namespace.add_pod(None)
+    lab.elapse(2 * SECOND)
+    lab.say(cancel_request=running.id)
+    assert early.name in waiting(lab).message
+    lab.edit_secret(pending)
+    late = lab.namespace.add_pod(None)
+    lab.elapse(2 * SECOND)
+    assert late.held == pending
+    lab.namespace.end_pods([early])
+    assert late.name in waiting(lab).message
+    lab.namespace.end_pods([late])
     assert isinstance(lab.run(), Rest)
     assert lab.resource.parsed().phase is Phase.CANCELLED
 

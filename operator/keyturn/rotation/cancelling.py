@@ -88,6 +88,9 @@ def _restore(world: World, journal: Journal | None) -> Step | None:
         return Enter(record.model_copy(update={"distributed_time": written or world.now.replace(microsecond=0)}))
     if journal is None:
         return _without_journal(world)
+    if holds_new and record.restored_time is not None:
+        # Somebody has put it in once more, and pods may have started on it since. Written down first, as above.
+        return Enter(record.model_copy(update={"restored_time": None}))
     if holds_new:
         return Publish(value=journal.previous, previous=None)
     if record.restored_time is None:

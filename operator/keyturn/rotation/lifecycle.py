@@ -83,7 +83,22 @@ def _within_rotation(world: World, phase: Phase) -> Step:
         return wait_for(world.spec)
     # Where no way leads back, a spec that has become invalid must not stop the way forward.
     spec = default_policy(world) if isinstance(world.spec, Problem) else world.spec
-    return _unheard(world, _pressed(world, spec, provider_blocks(world) or _PHASES[phase](world, spec)))
+    return _unheard(world, _pressed(world, spec, _blocked(world, phase) or _PHASES[phase](world, spec)))
+
+
+def _blocked(world: World, phase: Phase) -> Step | None:
+    step = provider_blocks(world)
+    return None if isinstance(step, Wait) and _goes_on_alone(world, phase) else step
+
+
+def _goes_on_alone(world: World, phase: Phase) -> bool:
+    """Whether the new value must get to the consumers without the account, as the old one dies anyway (I3)."""
+    if cancellable(world):
+        return False
+    if phase is not Phase.STARTING:
+        return phase in (Phase.DISTRIBUTING, Phase.ROLLING_OUT)
+    journal, dies = world.see_journal(), world.record.previous_valid_until
+    return journal is not None and journal.pending is not None and dies is not None and dies <= world.now
 
 
 def _unheard(world: World, step: Step) -> Step:
@@ -157,7 +172,8 @@ def _rolling_out(world: World, spec: RotationSpec) -> Step:
     if reverted is not None:
         return _taken_back(world, spec, reverted)
     rollout, record = world.see_rollout(), world.record
-    turn = next_turn(rollout, at_once=capabilities(world).overlap is Overlap.NONE)
+    dies = record.previous_valid_until
+    turn = next_turn(rollout, at_once=dies is not None and dies <= world.now)
     gate = rollout_gate(rollout)
     held_since = _held_since(world, gate)
     if held_since is not None:
@@ -175,6 +191,10 @@ def _rolling_out(world: World, spec: RotationSpec) -> Step:
         message = f"{turn.waiting_for}; {gate.message}" if turn.waiting_for else gate.message
         lasting = gate.lasting or (gate.reason == HELD and overdue(world, spec.rollout.timeout))
         return wait_for(Problem(gate.reason, message, lasting), after=ROLLOUT_POLL)
+    return provider_blocks(world) or _rolled_out(world, spec)
+
+
+def _rolled_out(world: World, spec: RotationSpec) -> Step:
     if not capabilities(world).verify_before_distributing:
         return Advance(move(world, Phase.VERIFYING))
     return Enter(move(world, Phase.SOAKING)) if spec.soak else _last_step(world)

@@ -61,7 +61,9 @@ def decide(world: World, spec: RotationSpec) -> Step:
         message = f"Secret {journal.name} holds the values of rotation {journal.rotation_id}: delete it to lose them"
         return Wait("JournalConflict", message, stalled=True)
     if journal.pending is not None:
-        early = capabilities(world).verify_before_distributing
+        promise = world.see_provider().capabilities
+        # Without the account it gets here only when the old value is dead, and there is nothing to wait for.
+        early = promise is not None and promise.verify_before_distributing
         return Advance(move(world, Phase.VERIFYING if early else Phase.DISTRIBUTING))
     if world.call is not None and world.call.outcome.failure is not None:
         return _after_failed_call(world, spec, journal)
