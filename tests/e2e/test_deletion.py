@@ -40,22 +40,22 @@ def scene(scene: Scene) -> Scene:
 @pytest.mark.parametrize("policy", ["Cancel", "Finalize"])
 @pytest.mark.parametrize("phase", ["Starting", "RollingOut", "Soaking", "Finalizing"])
 def test_deleted_in(scene: Scene, phase: str, policy: str) -> None:
-    """I3, I11: withdrawn or finished as deletionPolicy says; once the end has begun there is only finishing."""
+    """I3, I11: withdrawn or finished as deletionPolicy says, for as long as the provider holds both values."""
     with held_in(scene, phase):
         scene.operator()
         put_rotation(scene, policy, phase)
         scene.wait_phase(phase)
         scene.wait(lambda: scene.rotation()["metadata"].get("finalizers"), "the finalizer")
         scene.delete(scene.rotation_path)
-        if phase == "Starting" and policy == "Cancel":
-            wait_gone(scene)  # before the provider lets a start through after all
+        if phase in ("Starting", "Finalizing") and policy == "Cancel":
+            wait_gone(scene)  # before the provider lets the call through after all
     wait_gone(scene)
     assert scene.journals() == []
     value = scene.secret()["CLIENT_SECRET"]
     client = scene.account.simulator.clients[scene.client_id]
     assert client.pending is None
     assert client.current.value == value
-    if policy == "Cancel" and phase != "Finalizing":
+    if policy == "Cancel":
         assert value == scene.first_secret
         assert scene.applied("rotate") == 0
         assert scene.restarts() == (0 if phase == "Starting" else 2)

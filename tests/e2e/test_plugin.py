@@ -59,7 +59,7 @@ def word(scene: Scene, annotation: str) -> str | None:
     return found
 
 
-@pytest.mark.parametrize("phase", ["Starting", "Soaking", "Blocked"])
+@pytest.mark.parametrize("phase", ["Starting", "Soaking", "Finalizing", "Blocked"])
 def test_cancel_names_the_rotation_that_runs(scene: Scene, phase: str) -> None:
     put_status(scene, phase, {"phase": "RollingOut"} if phase == "Blocked" else {})
     assert keyturn(scene, "cancel", "billing") == f"asked to cancel rotation {ID} of billing"
@@ -71,7 +71,6 @@ def test_cancel_names_the_rotation_that_runs(scene: Scene, phase: str) -> None:
     ("phase", "rotation", "words"),
     [
         ("Completed", None, "no rotation of billing runs; to keep the next one from starting: kubectl keyturn suspend"),
-        ("Finalizing", {}, f"rotation {ID} of billing cannot be cancelled any more: in phase Finalizing"),
         ("Cancelling", {"cancelReason": "it broke"}, f"rotation {ID} of billing is being cancelled already: it broke"),
         ("RollingOut", {"previousValidUntil": NOW}, "refuses the previous one from 2026-11-22T00:15:00Z on"),
     ],

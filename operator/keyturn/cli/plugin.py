@@ -130,8 +130,6 @@ def _no_way_back(running: dict[str, Any]) -> str | None:
     """Why a rotation cannot be cancelled, read after its name."""
     if running["phase"] == "Cancelling":
         return f"is being cancelled already: {running.get('cancelReason', 'see its status')}"
-    if running["phase"] == "Finalizing":
-        return "cannot be cancelled any more: in phase Finalizing the provider drops the previous value"
     if end := running.get("previousValidUntil"):
         return (
             "cannot be cancelled: the provider does not take a new value back, and refuses the previous one from "
