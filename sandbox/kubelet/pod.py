@@ -159,7 +159,8 @@ class PodLife:
         return await self._changed(kind)
 
     async def _complete(self) -> Kind | None:
-        await self._start(ready=True)
+        if not self._runs:
+            await self._start(ready=True)
         if not await self._ends_within(self._behaviour.run_for):
             await self._finish("Succeeded", 0)
         return None

@@ -60,3 +60,14 @@ def test_libraries_that_log_requests_and_bodies_are_silent(name: str, capsys: py
     for level in (logging.DEBUG, logging.INFO):
         logging.getLogger(name).log(level, CANARY)
     assert capsys.readouterr().err == ""
+
+
+def test_what_ends_kopf_is_said_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is an exception besides, which starts Kopf again."""
+    configure(LogFormat.TEXT)
+    try:
+        defective(CANARY, SecretStr(CANARY))
+    except KeyError:
+        logging.getLogger("kopf._cogs.aiokits").exception("a watcher has failed")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("a watcher has failed")

@@ -56,7 +56,7 @@ class FakeKube:
 
 def pod(name: str, owner: str | None = None) -> dict[str, Any]:
     spec = {"imagePullSecrets": [{"name": "app"}]}
-    meta: dict[str, Any] = {"name": name, "creationTimestamp": "2026-03-01T12:00:00Z"}
+    meta: dict[str, Any] = {"name": name, "uid": name, "creationTimestamp": "2026-03-01T12:00:00Z"}
     if owner is not None:
         reference = {"apiVersion": "apps/v1", "kind": owner, "name": "web", "uid": "web", "controller": True}
         meta["ownerReferences"] = [reference]

@@ -101,8 +101,7 @@ def test_killed_while_held(held: Held) -> None:
     scenes = [*map(held.rollout, _NAMES), *map(held.verification, _VERIFYING)]
     before = [scene.rotation()["metadata"]["resourceVersion"] for scene in scenes]
     held.together.start_operator()
-    for scene in scenes:
-        held.together.look_again(scene)
+    held.together.look_again(*scenes)
     assert [scene.rotation()["metadata"]["resourceVersion"] for scene in scenes] == before
     assert {scene.applied("start") for scene in scenes} == {1}
     assert {scene.restarts() for scene in scenes} == {0, 1}

@@ -162,9 +162,13 @@ def test_snaptrade_applied(snaptrade_scene: Scene) -> None:
     ready = scene.condition("Ready")
     assert ready is not None
     assert (ready["status"], ready["reason"]) == ("False", "SecretLost")
-    said = [event for event in scene.events() if event["reason"] == "SecretLost"]
-    assert [event["type"] for event in said] == ["Warning"]
-    assert "deleteUser" in said[0]["message"]
+
+    def said() -> list[tuple[str, bool]]:
+        found = [event for event in scene.events() if event["reason"] == "SecretLost"]
+        return [(event["type"], "deleteUser" in event["message"]) for event in found]
+
+    scene.wait(said, "it is said in an Event, too")
+    assert said() == [("Warning", True)]
     assert_stays_blocked(scene)
 
     users = scene.account.simulator.users

@@ -204,7 +204,7 @@ def test_suspended_then_resumed_it_completes_and_the_old_value_was_seen_refused(
 def test_a_value_that_cannot_be_taken_back_is_not_cancelled(request: pytest.FixtureRequest, provider: str) -> None:
     """Where the provider takes nothing back, the plugin says so, and the rotation goes on to its end."""
     scene: Scene = request.getfixturevalue(provider)
-    scene.put_deployment(replicas=1, annotations={"sandbox.keyturn.dev/ready-after-when-stamped": "2s"})
+    scene.put_deployment(replicas=1, annotations={"sandbox.keyturn.dev/ready-after-when-stamped": "8s"})
     scene.operator()
     scene.put_rotation(acceptDowntime=True)
     scene.wait_phase("RollingOut")

@@ -50,14 +50,19 @@ class Together:
         if self._operator is not None:
             self._operator.kill()
 
-    def look_again(self, scene: Scene) -> None:
-        """Return when the operator has looked at the rotation since this call, and found nothing to do but to wait."""
+    def look_again(self, *scenes: Scene) -> None:
+        """Return when the operator has looked at the rotations since this call, and found nothing to do but to wait."""
         offset = self._log.stat().st_size
-        decision = f"next: Wait  [object={scene.namespace}/billing"
-        # Wakes it, where it watches the namespace.
-        touch = {"metadata": {"annotations": {"example.com/touched": str(offset)}}}
-        scene.patch(scene.deployment_path(), touch)
-        scene.wait(lambda: decision in self._log.read_bytes()[offset:].decode(), "the operator has looked again")
+        for scene in scenes:
+            # Wakes it, where it watches the namespace.
+            touch = {"metadata": {"annotations": {"example.com/touched": str(offset)}}}
+            scene.patch(scene.deployment_path(), touch)
+        for scene in scenes:
+            decision = f"next: Wait  [object={scene.namespace}/billing"
+            scene.wait(
+                lambda decision=decision: decision in self._log.read_bytes()[offset:].decode(),  # type: ignore[misc]
+                "the operator has looked again",
+            )
 
 
 class _Ahead(Operator):

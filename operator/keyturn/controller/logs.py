@@ -21,12 +21,20 @@ def configure(style: LogFormat, *, debug: bool = False) -> None:
     """Send all logs to stderr in one style. Libraries that would log requests or bodies are kept at warnings."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if style is LogFormat.JSON else _TextFormatter())
+    handler.addFilter(_without_kopf_traces)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("keyturn").setLevel(logging.DEBUG if debug else logging.INFO)
     for name in ("httpx", "httpcore", "aiohttp", "kubernetes", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Kopf warns that it takes no signals in its thread, as is wanted; its errors come out as exceptions.
+    # Kopf warns that it takes no signals in its thread, as is wanted.
     logging.getLogger("kopf").setLevel(logging.ERROR)
+
+
+def _without_kopf_traces(record: logging.LogRecord) -> bool:
+    """What ends Kopf comes out as an exception as well, and it is started again: where it was then helps nobody."""
+    if record.name.split(".")[0] == "kopf":
+        record.exc_info = None
+    return True
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -50,9 +50,9 @@ from keyturn.rotation.steps import (
     Verify,
     Wait,
 )
-from keyturn.rotation.targets import HELD, HOLDS, rollout_failure, rollout_gate
+from keyturn.rotation.targets import HELD, HOLDS, rollout_failure, rollout_gate, targets
 from keyturn.rotation.waves import next_turn
-from keyturn.rotation.world import LookFirst, Operation, Problem, World
+from keyturn.rotation.world import UNOBSERVED, LookFirst, Operation, Problem, World
 
 # A rollout is watched; this is only how long a missed event can go unnoticed.
 ROLLOUT_POLL: Final = timedelta(seconds=5)
@@ -314,7 +314,8 @@ def _disproved(world: World, journal: Journal) -> Step:
 
 
 def _completed_message(world: World) -> str:
-    count = len(world.record.targets)
+    # A rollout that was complete at the first look is not in the record yet.
+    count = len(world.record.targets if world.consumers is UNOBSERVED else targets(world.see_rollout()))
     workloads = "1 workload runs" if count == 1 else f"{count} workloads run"
     end = world.record.previous_valid_until
     old = f"is refused from {format_time(end)} on" if end is not None and end > world.now else "is dropped"
