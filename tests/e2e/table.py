@@ -76,7 +76,7 @@ class Kind:
 
 
 _LAZY: Final = {"updateStrategy": {"type": "OnDelete"}}
-_DELETE: Final = "spec.updateStrategy is OnDelete: delete {name}-"
+_DELETE: Final = "spec.updateStrategy is OnDelete: delete them"
 _ARGO: Final = "argoproj.io/v1alpha1"
 _CANARY: Final[dict[str, Any]] = {"strategy": {"canary": {}}}
 _ENDS: Final = "must end, or be deleted"
@@ -119,7 +119,7 @@ class Row:
 
     @property
     def remedy(self) -> str:
-        return self.what.remedy.format(name=self.name)
+        return self.what.remedy
 
     @property
     def ends(self) -> bool:

@@ -45,6 +45,13 @@ def made_room(scene: Scene, reason: str) -> None:
     completed(scene)
 
 
+def known_to_be_gone(scene: Scene) -> None:
+    """Another rotation that names the provider object says so: the operator has heard of it."""
+    scene.put_rotation(None, name="other", clientId="other", secretRef={"name": "other", "key": "CLIENT_SECRET"})
+    path = f"{scene.rotation_path.rpartition('/')[0]}/other"
+    scene.wait(lambda: "ProviderNotFound" in str((scene.get(path) or {}).get("status")), "it is said")
+
+
 def provider_asked_for(scene: Scene) -> None:
     """Only when everything runs on the new value: that needs nobody, and what comes then does."""
     assert f"RotationProvider {scene.provider} does not exist: create it" in scene.wait_stalled("ProviderNotFound")
@@ -88,7 +95,7 @@ def at_both(provider: str, spec: dict[str, Any]) -> Iterator[Case]:
     case = partial(Case, phase="RollingOut", provider=provider, spec=spec)
     yield case("secret removed", act=remove_secret, end=completed)
     yield case("secret edited", act=edit_value, end=REVERTED)
-    yield case("provider lost", act=remove_provider, end=provider_asked_for)
+    yield case("provider lost", act=remove_provider, end=provider_asked_for, says=known_to_be_gone)
     yield case("all deleted", act=remove_all, end=FORWARD)
 
 
