@@ -51,10 +51,12 @@ class OperatorError(Exception):
 class Operator:
     """One operator process. Its log is in `log`."""
 
-    def __init__(self, kubeconfig: Path, log: Path, *options: str) -> None:
+    def __init__(self, kubeconfig: Path, log: Path, *options: str, code: Path | None = None) -> None:
+        """code: a folder with another `keyturn` package than the one of this checkout."""
         # The next operator replaces one that was killed at once: under the same name, as a container that is restarted.
         run = [sys.executable, "-m", "keyturn", "run", "--identity", "sandbox"]
         self._arguments = [*run, "--kubeconfig", str(kubeconfig), *options]
+        self._environment = {"PYTHONUNBUFFERED": "1", **({"PYTHONPATH": str(code)} if code is not None else {})}
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
         self._file: IO[bytes] | None = None
@@ -70,7 +72,7 @@ class Operator:
             stdout=self._file,
             stdin=subprocess.DEVNULL,
             cwd=ROOT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, **self._environment},
         )
         return self
 

@@ -1,0 +1,124 @@
+"""All plans: a reference of each scenario, then a blow at each of its sites, several at a time."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from sandbox.stage import Stage
+from tests.chaos.bugs import Bug
+from tests.chaos.play import Plan, Played, play
+from tests.chaos.scenarios import SCENARIOS, Scenario
+from tests.chaos.sites import API, Site
+from tests.chaos.strike import When
+
+REFERENCES: Final = 2
+_TRIES: Final = 3
+_BUG_PATIENCE: Final = 30.0
+_KILLS_AND_LOSS: Final = (When.BEFORE, When.AFTER, When.LOST)
+
+
+@dataclass
+class Reference:
+    """An undisturbed run of a scenario: what it asks for, in its order, and what it comes to."""
+
+    scenario: Scenario
+    sites: list[Site]
+    facts: dict[str, Any]
+
+    def plans(self) -> list[Plan]:
+        """A plan for each site and each blow that makes sense there."""
+        return [Plan(self.scenario, site, when) for site in self.sites for when in _blows(site)]
+
+
+def _blows(site: Site) -> list[When]:
+    if site.side == API:
+        stale = [When.STALE] if "clientsecretrotations" in site.what else []
+        return [*_KILLS_AND_LOSS, When.CONFLICT, When.THROTTLED, When.FAILED, When.FROZEN, *stale]
+    # What only asks is lost in the same way before it arrives and after.
+    return [*_KILLS_AND_LOSS, When.FROZEN] if site.changes else [When.AFTER, When.LOST]
+
+
+@dataclass
+class Campaign:
+    """What was played. unreached: plans whose request did not come, in several tries."""
+
+    played: list[Played] = field(default_factory=list)
+    unreached: list[Plan] = field(default_factory=list)
+
+    @property
+    def failed(self) -> list[Played]:
+        return [one for one in self.played if one.violations]
+
+
+Told = Callable[[Played], None]
+
+
+def references(stage: Stage, parallel: int, scenarios: Iterable[Scenario] = SCENARIOS) -> dict[Scenario, Reference]:
+    """Run each scenario undisturbed, twice. Raises AssertionError when a run is not clean, or the two differ."""
+    wanted = [Plan(scenario) for scenario in scenarios for _ in range(REFERENCES)]
+    with ThreadPoolExecutor(parallel) as pool:
+        runs = list(pool.map(lambda plan: play(stage, plan, None), wanted))
+    found: dict[Scenario, Reference] = {}
+    for run in runs:
+        assert not run.violations, f"{run.plan}: {run.violations}\n{run.log[-3000:]}"
+        known = found.setdefault(run.plan.scenario, Reference(run.plan.scenario, run.sites, run.facts))
+        assert run.facts == known.facts, f"{run.plan} differs from itself: {run.facts} {known.facts}"
+        # Progress that one of them has not written down comes at other times in each run.
+        known.sites = [site for site in known.sites if site in run.sites]
+    return found
+
+
+def campaign(
+    stage: Stage,
+    known: dict[Scenario, Reference],
+    plans: Iterable[Plan],
+    *,
+    parallel: int,
+    told: Told = lambda _: None,
+) -> Campaign:
+    """Play the plans, so many at a time; `told` is called after each. A blow that is not struck is tried again."""
+    result = Campaign()
+
+    def one(plan: Plan) -> Played:
+        done = play(stage, plan, known[plan.scenario].facts)
+        for _ in range(_TRIES - 1):
+            if done.reached or done.violations:
+                break
+            done = play(stage, plan, known[plan.scenario].facts)
+        told(done)
+        return done
+
+    with ThreadPoolExecutor(parallel) as pool:
+        for done in pool.map(one, plans):
+            if done.reached or done.violations:
+                result.played.append(done)
+            else:
+                result.unreached.append(done.plan)
+    return result
+
+
+def caught(stage: Stage, known: dict[Scenario, Reference], bug: Bug) -> Played | None:
+    """What shows that the operator with this bug is at fault: the first of the bug's plans that fails, or None."""
+    with tempfile.TemporaryDirectory() as folder:
+        code = bug.install(Path(folder))
+        for plan in bug.plans:
+            done = play(stage, plan, known[plan.scenario].facts, code=code, patience=_BUG_PATIENCE)
+            if done.violations:
+                return done
+    return None
+
+
+def all_caught(
+    stage: Stage, known: dict[Scenario, Reference], bugs: Iterable[Bug], parallel: int
+) -> dict[str, Played | None]:
+    """`caught`, for each bug by its name."""
+    wanted = list(bugs)
+    with ThreadPoolExecutor(parallel) as pool:
+        return dict(
+            zip((bug.name for bug in wanted), pool.map(lambda bug: caught(stage, known, bug), wanted), strict=True)
+        )

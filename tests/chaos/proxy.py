@@ -1,0 +1,138 @@
+"""A proxy that a test can stand in the way with: before the API server, and before a provider.
+
+A `Guard` sees each request before it goes on. It may forward it, answer it itself, or drop it: once, twice, or never.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+_NOT_FORWARDED: Final = {"host", "transfer-encoding", "content-length", "connection", "content-encoding"}
+_MAX_BODY: Final = 16 * 1024 * 1024
+
+
+@dataclass
+class Exchange:
+    """A request on its way.
+
+    method, path: as they came, the path without the query. query: decoded. body: its bytes. `path` may be changed
+    before it is forwarded; the query goes on as it came, byte by byte.
+    """
+
+    request: web.Request
+    method: str
+    path: str
+    body: bytes
+    upstream: Upstream
+
+    @property
+    def query(self) -> dict[str, str]:
+        return dict(self.request.query)
+
+    @property
+    def is_watch(self) -> bool:
+        return self.request.query.get("watch") in ("true", "1")
+
+    async def forward(self) -> web.Response:
+        """Send it on, and return the whole answer, which is not sent back yet."""
+        async with self.upstream.send(self) as answer:
+            return web.Response(status=answer.status, headers=_kept(answer), body=await answer.read())
+
+    async def stream(self, lines: Callable[[bytes], Awaitable[bytes]] | None = None) -> web.StreamResponse:
+        """Send it on, and the answer back piece by piece: for watches. `lines` may change each line, or take it out."""
+        async with self.upstream.send(self) as answer:
+            response = web.StreamResponse(status=answer.status, headers=_kept(answer))
+            with contextlib.suppress(ConnectionError):  # who asked has gone
+                await response.prepare(self.request)
+                pieces = answer.content.iter_any() if lines is None else answer.content
+                async for piece in pieces:
+                    await response.write(piece if lines is None else await lines(piece))
+            return response
+
+    def drop(self) -> web.Response:
+        """Reset the connection: no answer."""
+        if transport := self.request.transport:
+            connection = transport.get_extra_info("socket")
+            # Lingering for no time makes the kernel send a reset instead of an orderly end.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            transport.abort()
+        return web.Response()  # goes nowhere
+
+
+Guard = Callable[[Exchange], Awaitable[web.StreamResponse]]
+
+
+async def pass_on(exchange: Exchange) -> web.StreamResponse:
+    """The guard that lets everything through."""
+    return await (exchange.stream() if exchange.is_watch else exchange.forward())
+
+
+class Upstream:
+    """What the proxy is before. `address` is its URL without a path, `tls` how to trust it."""
+
+    def __init__(self, address: str, tls: ssl.SSLContext | None = None) -> None:
+        self._address = address.rstrip("/")
+        connector = aiohttp.TCPConnector(ssl=tls if tls is not None else True, limit=0)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=30)
+        self._http = aiohttp.ClientSession(connector=connector, auto_decompress=False, timeout=timeout)
+
+    @asynccontextmanager
+    async def send(self, exchange: Exchange) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer to the exchange's request."""
+        request = exchange.request
+        headers = [(name, value) for name, value in request.headers.items() if name.lower() not in _NOT_FORWARDED]
+        _, mark, query = request.raw_path.partition("?")
+        path = exchange.path if exchange.path != request.path else request.raw_path.partition("?")[0]
+        url = URL(f"{self._address}{path}{mark}{query}", encoded=True)
+        skip = () if exchange.body else ("Content-Type",)  # aiohttp would add one, which old API servers refuse
+        async with self._http.request(
+            exchange.method,
+            url,
+            data=exchange.body or None,
+            headers=headers,
+            skip_auto_headers=skip,
+            allow_redirects=False,
+        ) as answer:
+            yield answer
+
+    async def close(self) -> None:
+        await self._http.close()
+
+
+@asynccontextmanager
+async def proxy(address: str, guard: Guard, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    """Serve before `address` on a free port of the loopback for as long as the context lasts; gives the URL."""
+    upstream = Upstream(address, tls)
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        exchange = Exchange(request, request.method, request.path, await request.read(), upstream)
+        try:
+            return await guard(exchange)
+        except aiohttp.ClientConnectionError:  # what is behind has gone, and so do we
+            return exchange.drop()
+
+    app = web.Application(client_max_size=_MAX_BODY)
+    app.router.add_route("*", "/{path:.*}", handle)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+        await upstream.close()
+
+
+def _kept(answer: aiohttp.ClientResponse) -> dict[str, str]:
+    return {name: value for name, value in answer.headers.items() if name.lower() not in _NOT_FORWARDED}
