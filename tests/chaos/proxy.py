@@ -124,7 +124,8 @@ async def proxy(address: str, guard: Guard, tls: ssl.SSLContext | None = None) -
 
     app = web.Application(client_max_size=_MAX_BODY)
     app.router.add_route("*", "/{path:.*}", handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    # Watches of an operator that is gone end with it.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, handler_cancellation=True)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()

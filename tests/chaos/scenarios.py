@@ -55,7 +55,10 @@ def staged(stage: Stage, scenario: Scenario) -> Iterator[Scene]:
     with Scene.in_new_namespace(stage, str(scenario), scenario.provider) as scene:
         for obj in _lease_rights(scene.namespace):
             scene.put(obj)
-        behaviour = {_WHEN_STAMPED: "never-ready"} if scenario.outcome == CANCEL else {}
+        # Longer than the soak: what is dropped as soon as the new pods are ready is refused to the old ones.
+        behaviour = {"sandbox.keyturn.dev/terminate-after": "1500ms"}
+        if scenario.outcome == CANCEL:
+            behaviour[_WHEN_STAMPED] = "never-ready"
         deadline = 1 if scenario.outcome == CANCEL else None
         scene.put_deployment(replicas=REPLICAS, annotations=behaviour, progress_deadline=deadline)
         yield scene

@@ -20,6 +20,8 @@ _NAMESPACED: Final = frozenset({"clientsecretrotations", "rotationproviders"})
 _CHANGES: Final = frozenset({"start", "rotate", "cancel"})
 _ROTATION: Final = "clientsecretrotations"
 _STALE_READS: Final = 2
+_LAG: Final = 2.0
+"""Seconds until a watch begins that is opened on a server which lags behind."""
 
 
 class When(StrEnum):
@@ -126,6 +128,8 @@ class Guards:
     async def _answer_stale(self, exchange: Exchange) -> web.StreamResponse:
         """The list that the next operator begins with, and its first look at the object, are of an older version."""
         listing = exchange.path.endswith(_ROTATION)
+        if exchange.is_watch:
+            await asyncio.sleep(_LAG)
         if exchange.is_watch or self._reads_left <= 0:
             return await pass_on(exchange)
         self._reads_left -= 1
