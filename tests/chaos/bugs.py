@@ -217,15 +217,20 @@ BUGS: Final = (
         Plan(_STYTCH),
     ),
     _bug(
-        "workloads are stamped anew by each operator",
+        "workloads are restarted as long as old pods are there",
         [
             (
                 "controller/acts.py",
                 "workload, step.stamp, step.written)",
-                'workload, f"{step.stamp}-{id(self)}", step.written)',
-            )
+                'workload, f"{step.stamp}-{id(step)}", step.written)',
+            ),
+            (
+                "rotation/consumers.py",
+                "        and not was_restarted(rollout, workload)\n        and not replaced_since(rollout, workload)\n",
+                "",
+            ),
         ],
-        Plan(_STYTCH, Site(API, "PATCH deployments/web", 1), When.AFTER),
+        Plan(_STYTCH),
     ),
     _bug(
         "the lease is not checked",

@@ -58,13 +58,13 @@ class Campaign:
 Told = Callable[[Played], None]
 
 
-def references(stage: Stage, parallel: int, scenarios: Iterable[Scenario] = SCENARIOS) -> dict[Scenario, Reference]:
-    """Run each scenario undisturbed, twice. Raises AssertionError when a run is not clean, or the two differ."""
-    wanted = [Plan(scenario) for scenario in scenarios for _ in range(REFERENCES)]
+def references(stage: Stage, parallel: int, *, runs: int = REFERENCES) -> dict[Scenario, Reference]:
+    """Run each scenario undisturbed, `runs` times. Raises AssertionError when one is not clean, or they differ."""
+    wanted = [Plan(scenario) for scenario in SCENARIOS for _ in range(runs)]
     with ThreadPoolExecutor(parallel) as pool:
-        runs = list(pool.map(lambda plan: play(stage, plan, None), wanted))
+        played = list(pool.map(lambda plan: play(stage, plan, None), wanted))
     found: dict[Scenario, Reference] = {}
-    for run in runs:
+    for run in played:
         assert not run.violations, f"{run.plan}: {run.violations}\n{run.log[-3000:]}"
         known = found.setdefault(run.plan.scenario, Reference(run.plan.scenario, run.sites, run.facts))
         assert run.facts == known.facts, f"{run.plan} differs from itself: {run.facts} {known.facts}"
