@@ -1,6 +1,7 @@
 PYTHON ?= python3
 BUILDER ?= buildah
 JOBS ?= 2
+MINUTES ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -10,7 +11,7 @@ UV_COMPILE := $(LOCK)/bin/uv pip compile pyproject.toml --no-config --quiet --un
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint bench venv lock assets crds image clean
+.PHONY: help demo test chaos soak unit lint bench venv lock assets crds image clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +22,12 @@ demo: venv ## Rotate secrets at three providers on a real control plane, and wat
 test: venv ## Run all tests, JOBS=2 files at a time; writes build/junit.xml
 	@mkdir -p build
 	@$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile --junitxml=build/junit.xml
+
+chaos: venv ## Strike the operator at every request of a rotation (half an hour); writes build/chaos-report.json
+	@$(BIN)/python -m tests.chaos
+
+soak: venv ## Rotate for MINUTES=4 under random faults and kills; writes build/soak-report.json
+	@$(BIN)/python -m tests.chaos.soak --minutes $(MINUTES)
 
 unit: venv ## Run the tests that need nothing but Python
 	@$(BIN)/python -m pytest tests/unit tests/api tests/controller

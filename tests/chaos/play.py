@@ -23,7 +23,7 @@ from tests.e2e.scene import Scene
 PATIENCE: Final = 90.0
 QUIET: Final = 1.0
 """Seconds without a write after the end."""
-_QUICK_LEASE: Final = ["--lease-duration", "2", "--renew-deadline", "1.5", "--retry-period", "0.3"]
+_QUICK_LEASE: Final = ["--lease-duration", "6", "--renew-deadline", "4", "--retry-period", "0.5"]
 _STRUCK_DOWN: Final = KILLS | {When.FROZEN}
 
 
@@ -69,14 +69,9 @@ def play(
     """
     with staged(stage, plan.scenario) as scene, guarded(scene) as (guards, kubeconfig):
         actors = _Actors(scene, kubeconfig, code, quick=plan.when is When.FROZEN)
-        actors.start()
-        ready = f"/apis/keyturn.dev/v1alpha1/namespaces/{scene.namespace}/rotationproviders/{scene.provider}"
-        scene.wait(lambda: (scene.get(ready) or {}).get("status"), "the provider object is looked at")
-        guards.begin(actors.suffer, plan.site, plan.when)
-        rotate(scene, plan.scenario)
-        guards.remember()
         played = Played(plan, False, guards.counted.seen)
         try:
+            _begin(scene, plan, guards, actors)
             _follow(scene, plan, guards, actors, patience)
         except AssertionError as error:
             played.violations.append(Violation("I9", str(error)[:3000]))
@@ -90,6 +85,16 @@ def play(
         played.log = scene.log.read_text()
         actors.end()
         return played
+
+
+def _begin(scene: Scene, plan: Plan, guards: Guards, actors: _Actors) -> None:
+    """Start an operator, and ask for the rotation when it is at work."""
+    actors.start()
+    ready = f"/apis/keyturn.dev/v1alpha1/namespaces/{scene.namespace}/rotationproviders/{scene.provider}"
+    scene.wait(lambda: (scene.get(ready) or {}).get("status"), "the provider object is looked at")
+    guards.begin(actors.suffer, plan.site, plan.when)
+    rotate(scene, plan.scenario)
+    guards.remember()
 
 
 class _Actors:
