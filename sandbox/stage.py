@@ -41,6 +41,8 @@ SimulatorT = TypeVar("SimulatorT", bound=Simulator)
 ROOT: Final = Path(__file__).resolve().parent.parent
 NAMESPACE: Final = "keyturn-system"
 SERVICE_ACCOUNT: Final = "keyturn"
+# The simulators are at loopback addresses, which RotationProviders may not have unless the administrator allows it.
+ALLOWED: Final = {"KEYTURN_ALLOW_PROVIDER_NETWORKS": "127.0.0.0/8"}
 _MANIFESTS: Final = ("namespace.yaml", "rbac.yaml")
 
 
@@ -70,7 +72,7 @@ class Operator:
             stdout=self._file,
             stdin=subprocess.DEVNULL,
             cwd=ROOT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **ALLOWED},
         )
         return self
 

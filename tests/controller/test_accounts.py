@@ -15,6 +15,7 @@ from keyturn.cluster.errors import NotFound
 from keyturn.controller.accounts import Accounts
 from keyturn.controller.index import Index
 from keyturn.providers import registry
+from keyturn.providers.addresses import AddressRule
 from keyturn.providers.base import Provider
 from tests.controller.test_index import provider
 from tests.controller.virtual import virtually
@@ -49,7 +50,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[FakeProvider]:
     """Every provider that was built."""
     made: list[FakeProvider] = []
 
-    def build(spec: object, credentials: dict[str, Any]) -> FakeProvider:
+    def build(spec: object, credentials: dict[str, Any], addresses: object) -> FakeProvider:
         made.append(FakeProvider(credentials["secret"].get_secret_value()))
         return made[-1]
 
@@ -60,7 +61,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[FakeProvider]:
 def setting() -> tuple[FakeKube, Index, Accounts]:
     kube, index = FakeKube(), Index()
     index.put_provider(provider())
-    return kube, index, Accounts(cast(Kube, kube), index)
+    return kube, index, Accounts(cast(Kube, kube), index, AddressRule())
 
 
 def closed(built: list[FakeProvider]) -> list[bool]:

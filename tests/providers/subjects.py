@@ -317,7 +317,7 @@ def spec_of(subject: Subject, simulator: Simulator, url: str, **settings: Any) -
 def provider_of(subject: Subject, simulator: Simulator, url: str, **settings: Any) -> Provider:
     """A provider for a simulator; the caller closes it."""
     credentials = {name: SecretStr(value) for name, value in subject.credentials(simulator).items()}
-    return registry.build(spec_of(subject, simulator, url, **settings), credentials)
+    return registry.build(spec_of(subject, simulator, url, **settings), credentials, None)
 
 
 @asynccontextmanager
