@@ -245,7 +245,16 @@ async def test_a_body_of_the_greatest_length_is_read() -> None:
     assert answer.body == {"a": "x" * (MAX_BODY - 9)}
 
 
+async def endless_headers(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Lines without end, until the other side has had enough."""
+    writer.write(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        writer.write(b"X-More: " + b"x" * 8192 + b"\r\n")
+        await writer.drain()
+
+
 BAD = {
+    "headers without end": endless_headers,
     "one byte too long": says(sized(b" " * (MAX_BODY + 1))),
     "endless": says(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n", *[b" " * 65536] * 20),
     "compressed": says(sized(b"\x1f\x8b", b"Content-Encoding: gzip")),
