@@ -41,6 +41,8 @@ SimulatorT = TypeVar("SimulatorT", bound=Simulator)
 ROOT: Final = Path(__file__).resolve().parent.parent
 NAMESPACE: Final = "keyturn-system"
 SERVICE_ACCOUNT: Final = "keyturn"
+# The simulators are at loopback addresses, which RotationProviders may not have unless the administrator allows it.
+ALLOWED: Final = {"KEYTURN_ALLOW_PROVIDER_NETWORKS": "127.0.0.0/8"}
 _MANIFESTS: Final = ("namespace.yaml", "rbac.yaml")
 
 
@@ -56,7 +58,11 @@ class Operator:
         # The next operator replaces one that was killed at once: under the same name, as a container that is restarted.
         run = [sys.executable, "-m", "keyturn", "run", "--identity", "sandbox"]
         self._arguments = [*run, "--kubeconfig", str(kubeconfig), *options]
-        self._environment = {"PYTHONUNBUFFERED": "1", **({"PYTHONPATH": str(code)} if code is not None else {})}
+        self._environment = {
+            "PYTHONUNBUFFERED": "1",
+            **ALLOWED,
+            **({"PYTHONPATH": str(code)} if code is not None else {}),
+        }
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
         self._file: IO[bytes] | None = None

@@ -73,15 +73,13 @@ def play(
         try:
             _begin(scene, plan, guards, actors)
             _follow(scene, plan, guards, actors, patience)
+            played.violations += _no_more_writes(guards)
+            found, played.facts = judged(scene, plan, reference)
+            played.violations += found
         except AssertionError as error:
             played.violations.append(Violation("I9", str(error)[:3000]))
-        else:
-            played.violations += _no_more_writes(guards)
         played.violations += [Violation("I1", what) for what in guards.unannounced]
         played.reached = guards.struck.is_set()
-        found, facts = judged(scene, plan, reference)
-        played.violations += found
-        played.facts = facts
         played.log = scene.log.read_text()
         actors.end()
         return played

@@ -13,18 +13,22 @@ from keyturn.api.rotation import ProviderRef
 from keyturn.cluster.client import Kube, Resource
 from keyturn.cluster.errors import NotFound
 from keyturn.controller.accounts import Accounts
-from keyturn.controller.index import Index
+from keyturn.controller.index import Index, provider_key_of
 from keyturn.providers import registry
+from keyturn.providers.addresses import AddressRule, parse_networks
 from keyturn.providers.base import Provider
-from tests.controller.test_index import provider
+from keyturn.rotation.world import ProviderView
+from tests.controller.test_index import index_of, provider
 from tests.controller.virtual import virtually
 
 REF = ProviderRef(name="acme")
+RULE = AddressRule(parse_networks(["127.0.0.0/8"]))
 
 
 @dataclass
 class FakeProvider:
     secret: str
+    addresses: object = None
     closed: bool = False
     capabilities: None = None
 
@@ -37,8 +41,10 @@ class FakeKube:
 
     def __init__(self) -> None:
         self.secret: str | None = "first"
+        self.read: list[str] = []
 
     async def get(self, resource: Resource, namespace: str, name: str) -> dict[str, Any]:
+        self.read.append(f"{namespace}/{name}")
         if resource.plural != "secrets" or self.secret is None:
             raise NotFound(name)
         return {"data": {"secret": base64.b64encode(self.secret.encode()).decode()}}
@@ -49,8 +55,8 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[FakeProvider]:
     """Every provider that was built."""
     made: list[FakeProvider] = []
 
-    def build(spec: object, credentials: dict[str, Any]) -> FakeProvider:
-        made.append(FakeProvider(credentials["secret"].get_secret_value()))
+    def build(spec: object, credentials: dict[str, Any], addresses: object) -> FakeProvider:
+        made.append(FakeProvider(credentials["secret"].get_secret_value(), addresses))
         return made[-1]
 
     monkeypatch.setattr(registry, "build", build)
@@ -60,7 +66,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[FakeProvider]:
 def setting() -> tuple[FakeKube, Index, Accounts]:
     kube, index = FakeKube(), Index()
     index.put_provider(provider())
-    return kube, index, Accounts(cast(Kube, kube), index)
+    return kube, index, Accounts(cast(Kube, kube), index, RULE)
 
 
 def closed(built: list[FakeProvider]) -> list[bool]:
@@ -142,5 +148,84 @@ def test_missing_credentials_are_named_and_nothing_is_built(built: list[FakeProv
         assert view.problem is not None
         assert "Secret credentials" in view.problem.message
         assert built == []
+
+    virtually(scenario())
+
+
+async def at(raw: dict[str, Any], kube: FakeKube, user: str | None = None) -> ProviderView:
+    """What is said of the account of this object."""
+    accounts = Accounts(cast(Kube, kube), index_of(raw), RULE)
+    view, _ = await accounts.at(provider_key_of(raw), user=user)
+    await accounts.aclose()
+    return view
+
+
+def of_cluster(**spec: Any) -> dict[str, Any]:
+    """A ClusterRotationProvider with its credentials in the namespace `platform`."""
+    raw = provider(namespace=None)
+    raw["spec"]["stytch"]["secretRef"]["namespace"] = "platform"
+    raw["spec"] |= {"namespaces": ["billing", "team-*"], **spec}
+    return raw
+
+
+def test_an_object_of_a_namespace_reads_the_secrets_of_that_one_only(built: list[FakeProvider]) -> None:
+    """Whatever an API server let through that does not know the rule: no Secret is read at all."""
+
+    async def scenario() -> None:
+        kube, raw = FakeKube(), provider(namespace="ns")
+        assert (await at(raw, kube)).problem is None
+        assert kube.read == ["ns/credentials"]
+        for other in ("platform", "ns", ""):
+            raw["spec"]["stytch"]["secretRef"]["namespace"] = other
+            problem = (await at(raw, kube)).problem
+            assert problem is not None
+            assert problem.reason == "ProviderInvalid"
+            assert "spec.stytch.secretRef.namespace" in problem.message
+        assert kube.read == ["ns/credentials"]
+        assert len(built) == 1
+
+    virtually(scenario())
+
+
+@pytest.mark.parametrize(
+    ("user", "permitted"),
+    [
+        ("billing", True),
+        ("team-a", True),
+        ("team-", True),
+        ("billing-2", False),
+        ("platform", False),
+        ("team", False),
+        ("my-team-a", False),
+    ],
+)
+def test_an_account_of_the_cluster_is_for_the_namespaces_that_it_lists(
+    built: list[FakeProvider], user: str, permitted: bool
+) -> None:
+    """Nobody else gets it built, nor has its credentials read."""
+
+    async def scenario() -> None:
+        kube = FakeKube()
+        problem = (await at(of_cluster(), kube, user)).problem
+        assert kube.read == (["platform/credentials"] if permitted else [])
+        assert len(built) == permitted
+        if permitted:
+            assert problem is None
+            return
+        assert problem is not None
+        assert problem.reason == "ProviderNotPermitted"
+        assert f"namespace {user}" in problem.message
+        assert "spec.namespaces" in problem.message
+
+    virtually(scenario())
+
+
+def test_addresses_are_limited_for_objects_of_namespaces_and_not_for_those_of_the_cluster(
+    built: list[FakeProvider],
+) -> None:
+    async def scenario() -> None:
+        await at(provider(), FakeKube())
+        await at(of_cluster(), FakeKube())
+        assert [one.addresses for one in built] == [RULE, None]
 
     virtually(scenario())

@@ -55,6 +55,7 @@ class Fault(StrEnum):
 class FakeProvider:
     """`propagation`: how long a new value takes until it is accepted. `rejects_new`: it never is.
 
+    `obstacle`: why nothing gets through in an `outage`.
     `linger`: how long `verify` goes on accepting a value that was dropped; traffic has no such luck.
     """
 
@@ -67,6 +68,7 @@ class FakeProvider:
     linger: timedelta = timedelta()
     rejects_new: bool = False
     outage: bool = False
+    obstacle: Failure = Failure.UNREACHABLE
     issued: int = 0
     applied: list[Operation] = field(default_factory=list)
     dropped: dict[str | None, datetime] = field(default_factory=dict)
@@ -82,7 +84,7 @@ class FakeProvider:
     def call(self, operation: Operation, current: SecretStr | None = None, overlap: timedelta = timedelta()) -> Issued:
         """Make a changing call, as well as the next fault lets it be made; neither value nor overlap matters here."""
         if self.outage:
-            return Issued(Outcome(Effect.NOT_APPLIED, Failure.UNREACHABLE, "connection refused"))
+            return Issued(Outcome(Effect.NOT_APPLIED, self.obstacle, "no connection"))
         fault = self.faults.popleft() if self.faults else None
         if fault is Fault.REFUSED:
             return Issued(Outcome(Effect.NOT_APPLIED, Failure.RATE_LIMITED, "slow down", timedelta(seconds=2)))
@@ -113,7 +115,7 @@ class FakeProvider:
 
     def inspect(self, pending: SecretStr | None, previous: SecretStr | None = None) -> Inspection:
         if self.outage:
-            return Inspection(Outcome(Effect.NOT_APPLIED, Failure.UNREACHABLE, "connection refused"))
+            return Inspection(Outcome(Effect.NOT_APPLIED, self.obstacle, "no connection"))
         ours = pending.get_secret_value() if pending else None
         if self.pending is not None:
             return Inspection(OK, Standing.PENDING_OURS if self.pending == ours else Standing.PENDING_UNKNOWN)
@@ -121,7 +123,7 @@ class FakeProvider:
 
     def verify(self, value: SecretStr) -> Verification:
         if self.outage:
-            failed = Outcome(Effect.NOT_APPLIED, Failure.UNREACHABLE, "connection refused")
+            failed = Outcome(Effect.NOT_APPLIED, self.obstacle, "no connection")
             return Verification(Verdict.INCONCLUSIVE, failed)
         dropped = self.dropped.get(value.get_secret_value())
         lingers = dropped is not None and self.now() < dropped + self.linger

@@ -59,7 +59,7 @@ class FakeResetting(FakeProvider):
         self.calls.append(self.now())
         fault = self.faults.popleft() if self.faults else None
         if self.outage:
-            return Issued(Outcome(Effect.NOT_APPLIED, Failure.UNREACHABLE, "connection refused"))
+            return Issued(Outcome(Effect.NOT_APPLIED, self.obstacle, "no connection"))
         if fault is Fault.REFUSED:
             return Issued(Outcome(Effect.NOT_APPLIED, Failure.RATE_LIMITED, "slow down", timedelta(seconds=2)))
         if fault is Fault.VANISHED:
@@ -83,7 +83,7 @@ class FakeResetting(FakeProvider):
 
     def inspect(self, pending: SecretStr | None, previous: SecretStr | None = None) -> Inspection:
         if self.outage:
-            return Inspection(Outcome(Effect.NOT_APPLIED, Failure.UNREACHABLE, "connection refused"))
+            return Inspection(Outcome(Effect.NOT_APPLIED, self.obstacle, "no connection"))
         ours, old = (value.get_secret_value() if value else None for value in (pending, previous))
         if self.reads_back:
             if old is None and ours is None:

@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 
 from keyturn.api.rotation import DeletionPolicy, Phase
+from keyturn.api.semantics import Failure
 from keyturn.rotation.steps import Rest
 from keyturn.rotation.world import Operation
 from tests.model.fakecluster import SECOND
@@ -99,6 +100,12 @@ def _provider_outage(lab: Lab, length: timedelta) -> None:
     lab.after(length, lambda: setattr(lab.provider, "outage", False))
 
 
+def _forbidden_address(lab: Lab, length: timedelta) -> None:
+    """The provider object is given an address that no tenant may have, and its own again."""
+    lab.provider.obstacle = Failure.ADDRESS_NOT_PERMITTED
+    _provider_outage(lab, length)
+
+
 def _missing_account(lab: Lab, length: timedelta) -> None:
     lab.account_gone = True
     lab.after(length, lambda: setattr(lab, "account_gone", False))
@@ -109,7 +116,7 @@ def _api_outage(lab: Lab, length: timedelta) -> None:
     lab.after(length, lambda: setattr(lab, "api_down", False))
 
 
-@pytest.mark.parametrize("outage", [_provider_outage, _missing_account, _api_outage])
+@pytest.mark.parametrize("outage", [_provider_outage, _forbidden_address, _missing_account, _api_outage])
 @pytest.mark.parametrize(("name", "seconds"), [("soak", 30), ("soak", 180), ("never ready", 40)])
 def test_an_outage_after_each_effect_only_delays(
     outage: Callable[[Lab, timedelta], None], name: str, seconds: int

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from keyturn.api.provider import ProviderSpec
 from keyturn.api.semantics import Effect, Failure, Inspection, Issued, Outcome, Standing, Verdict, Verification
 from keyturn.providers import registry
+from keyturn.providers.addresses import AddressRule
 from keyturn.providers.base import Provider
 from sandbox.simulators.base import Simulator, running
 from sandbox.simulators.janrain import JanrainSimulator
@@ -53,7 +54,7 @@ class Subject:
     name: str
     kind: str
     simulator: Callable[[], Simulator]
-    block: Callable[[Simulator, str], dict[str, Any]]
+    block: Callable[[Simulator, str | None], dict[str, Any]]
     credentials: Callable[[Simulator], dict[str, str]]
     calls: Mapping[str, str]
     refusals: tuple[Refusal, ...]
@@ -67,7 +68,7 @@ class Subject:
 REFERENCE = {"name": "st", "key": "SECRET"}
 
 
-def stytch_block(simulator: Simulator, url: str) -> dict[str, Any]:
+def stytch_block(simulator: Simulator, url: str | None) -> dict[str, Any]:
     """The `stytch` block of a provider object."""
     assert isinstance(simulator, StytchSimulator)
     return {"projectId": simulator.project_id, "secretRef": REFERENCE, "baseUrl": url}
@@ -79,14 +80,14 @@ def stytch_credentials(simulator: Simulator) -> dict[str, str]:
     return {"secret": simulator.project_secret}
 
 
-def janrain_block(simulator: Simulator, url: str) -> dict[str, Any]:
+def janrain_block(simulator: Simulator, url: str | None) -> dict[str, Any]:
     """The `janrain` block: basic-auth, and the configuration API to read back from."""
     assert isinstance(simulator, JanrainSimulator)
     read_back = {"baseUrl": url, "appId": simulator.app_id}
     return {"clientId": simulator.owner_id, "secretRef": REFERENCE, "baseUrl": url, "readBack": read_back}
 
 
-def signed_block(simulator: Simulator, url: str) -> dict[str, Any]:
+def signed_block(simulator: Simulator, url: str | None) -> dict[str, Any]:
     """The `janrain` block: signed, with nowhere to read back from."""
     assert isinstance(simulator, JanrainSimulator)
     return {"clientId": simulator.owner_id, "secretRef": REFERENCE, "baseUrl": url, "auth": "Signed"}
@@ -104,7 +105,7 @@ def janrain_error(code: int) -> dict[str, Any]:
     return {"status": 200, "body": body}
 
 
-def snaptrade_block(simulator: Simulator, url: str) -> dict[str, Any]:
+def snaptrade_block(simulator: Simulator, url: str | None) -> dict[str, Any]:
     """The `snaptrade` block of a provider object."""
     assert isinstance(simulator, SnapTradeSimulator)
     return {"clientId": simulator.client_id, "secretRef": REFERENCE, "baseUrl": url}
@@ -307,17 +308,22 @@ class World:
         return values
 
 
-def spec_of(subject: Subject, simulator: Simulator, url: str, **settings: Any) -> ProviderSpec:
-    """The spec of a provider object for a simulator; `settings` are further fields as in YAML."""
+def spec_of(subject: Subject, simulator: Simulator, url: str | None, **settings: Any) -> ProviderSpec:
+    """The spec of a provider object for a simulator; `settings` are further fields as in YAML.
+
+    url: None for the vendor's own address.
+    """
     # Patient, because the machine may be busy; what is about time sets its own limits.
     usual = {"timeouts": {"connect": "10s", "read": "20s"}, "rateLimit": {"requestsPerSecond": 1000, "burst": 1000}}
     return ProviderSpec.model_validate({subject.kind: subject.block(simulator, url), **usual, **settings})
 
 
-def provider_of(subject: Subject, simulator: Simulator, url: str, **settings: Any) -> Provider:
+def provider_of(
+    subject: Subject, simulator: Simulator, url: str | None, addresses: AddressRule | None = None, **settings: Any
+) -> Provider:
     """A provider for a simulator; the caller closes it."""
     credentials = {name: SecretStr(value) for name, value in subject.credentials(simulator).items()}
-    return registry.build(spec_of(subject, simulator, url, **settings), credentials)
+    return registry.build(spec_of(subject, simulator, url, **settings), credentials, addresses)
 
 
 @asynccontextmanager

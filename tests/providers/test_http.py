@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from keyturn.api.provider import ProviderSpec
 from keyturn.api.semantics import Effect, Failure, Outcome
+from keyturn.providers.addresses import AddressRule, parse_networks
 from keyturn.providers.base import ProviderConfigError
 from keyturn.providers.http import (
     MAX_BODY,
@@ -211,10 +212,22 @@ async def server(script: Script) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/"
 
 
-async def exchange(url: str, *, changing: bool = True, connect: str = "10s", read: str = "20s") -> Answer | Outcome:
+WHOSE = pytest.mark.parametrize(
+    "addresses", [None, AddressRule(parse_networks(["127.0.0.0/8"]))], ids=["the administrator's", "a tenant's"]
+)
+
+
+async def exchange(
+    url: str,
+    *,
+    changing: bool = True,
+    connect: str = "10s",
+    read: str = "20s",
+    addresses: AddressRule | None = None,
+) -> Answer | Outcome:
     """One request to a raw server."""
     spec = ProviderSpec.model_validate({"timeouts": {"connect": connect, "read": read}})
-    client = HttpClient(spec)
+    client = HttpClient(spec, addresses)
     try:
         return await client.send(client.build_request("POST", url, json={}), changing=changing)
     finally:
@@ -245,7 +258,16 @@ async def test_a_body_of_the_greatest_length_is_read() -> None:
     assert answer.body == {"a": "x" * (MAX_BODY - 9)}
 
 
+async def endless_headers(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Lines without end, until the other side has had enough."""
+    writer.write(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        writer.write(b"X-More: " + b"x" * 8192 + b"\r\n")
+        await writer.drain()
+
+
 BAD = {
+    "headers without end": endless_headers,
     "one byte too long": says(sized(b" " * (MAX_BODY + 1))),
     "endless": says(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n", *[b" " * 65536] * 20),
     "compressed": says(sized(b"\x1f\x8b", b"Content-Encoding: gzip")),
@@ -259,18 +281,20 @@ BAD = {
 }
 
 
+@WHOSE
 @pytest.mark.parametrize("changing", [True, False])
 @pytest.mark.parametrize("script", BAD.values(), ids=BAD.keys())
-async def test_an_answer_that_is_none(script: Script, changing: bool) -> None:
+async def test_an_answer_that_is_none(script: Script, changing: bool, addresses: AddressRule | None) -> None:
     async with server(script) as url:
-        outcome = await exchange(url, changing=changing)
+        outcome = await exchange(url, changing=changing, addresses=addresses)
     assert isinstance(outcome, Outcome)
     assert outcome.effect is (Effect.UNKNOWN if changing else Effect.NOT_APPLIED)
     assert outcome.failure is Failure.UNREACHABLE
     assert "s3cret" not in outcome.message
 
 
-async def test_an_answer_that_trickles_for_ever_ends_all_the_same() -> None:
+@WHOSE
+async def test_an_answer_that_trickles_for_ever_ends_all_the_same(addresses: AddressRule | None) -> None:
     async def trickle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
         while True:
@@ -279,7 +303,7 @@ async def test_an_answer_that_trickles_for_ever_ends_all_the_same() -> None:
             await asyncio.sleep(0.02)
 
     async with server(trickle) as url, asyncio.timeout(30):
-        outcome = await exchange(url, connect="200ms", read="200ms")
+        outcome = await exchange(url, connect="200ms", read="200ms", addresses=addresses)
     assert isinstance(outcome, Outcome)
     assert outcome.effect is Effect.UNKNOWN
     assert "too long" in outcome.message

@@ -56,7 +56,7 @@ def simulator(world: World) -> JanrainSimulator:
 def mocked(handler: Any, **block: Any) -> JanrainProvider:
     """A provider whose network is a function."""
     spec = ProviderSpec.model_validate({"janrain": {**SPEC, **block}})
-    provider = registry.build(spec, {"secret": SecretStr("hijklmnop\n")})
+    provider = registry.build(spec, {"secret": SecretStr("hijklmnop\n")}, None)
     assert isinstance(provider, JanrainProvider)
     provider._http = HttpClient(spec, transport=httpx.MockTransport(handler))
     return provider
@@ -332,7 +332,7 @@ async def test_an_authorization_that_is_repeated_is_redacted(auth: str, status: 
 )
 def test_what_cannot_be_built_names_its_field(block: dict[str, Any], secret: str, field: str) -> None:
     with pytest.raises(ProviderConfigError) as raised:
-        registry.build(ProviderSpec.model_validate({"janrain": block}), {"secret": SecretStr(secret)})
+        registry.build(ProviderSpec.model_validate({"janrain": block}), {"secret": SecretStr(secret)}, None)
     assert raised.value.field == field
 
 
@@ -352,7 +352,7 @@ JSON = st.recursive(
 async def test_no_answer_whatever_it_holds_is_an_exception(status: int, body: Any) -> None:
     fast = {"rateLimit": {"requestsPerSecond": 1000, "burst": 1000}}
     spec = ProviderSpec.model_validate({"janrain": {**SPEC, "readBack": READ_BACK}, **fast})
-    provider = registry.build(spec, {"secret": SecretStr("s")})
+    provider = registry.build(spec, {"secret": SecretStr("s")}, None)
     assert isinstance(provider, JanrainProvider)
     provider._http = HttpClient(spec, transport=httpx.MockTransport(lambda _: answer(status, body)))
     issued = await provider.start("c", current=None, overlap=timedelta())

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from keyturn.api.provider import ProviderSpec
+from keyturn.providers.addresses import AddressRule, parse_networks
 from keyturn.providers.http import Answer, HttpClient
 from keyturn.providers.permission import MAY_SEND
 from tests.providers.test_transport import self_signed
@@ -46,12 +47,12 @@ class Server:
             writer.close()
 
 
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[tuple[Server, HttpClient, str]]:
+@pytest.fixture(params=[None, AddressRule(parse_networks(["127.0.0.0/8"]))], ids=["the administrator's", "a tenant's"])
+async def server(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[tuple[Server, HttpClient, str]]:
     context, bundle = self_signed(tmp_path)
     server = Server(context)
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    client = HttpClient(ProviderSpec(ca_bundle=bundle))
+    client = HttpClient(ProviderSpec(ca_bundle=bundle), request.param)
     try:
         yield server, client, f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}/"
     finally:

@@ -45,7 +45,7 @@ def mocked(handler: Callable[[httpx.Request], httpx.Response], **block: Any) -> 
     """A provider whose network is a function."""
     fast = {"rateLimit": {"requestsPerSecond": 1000, "burst": 1000}}
     spec = ProviderSpec.model_validate({"snaptrade": {**SPEC, **block}, **fast})
-    provider = registry.build(spec, {"consumer_key": SecretStr(f"{KEY}\n")})
+    provider = registry.build(spec, {"consumer_key": SecretStr(f"{KEY}\n")}, None)
     assert isinstance(provider, SnapTradeProvider)
     provider._http = HttpClient(spec, transport=httpx.MockTransport(handler))
     return provider
@@ -276,7 +276,7 @@ async def test_a_repeated_request_is_redacted(status: int) -> None:
 )
 def test_what_cannot_be_built_names_its_field(block: dict[str, Any], key: str, field: str) -> None:
     with pytest.raises(ProviderConfigError) as raised:
-        registry.build(ProviderSpec.model_validate({"snaptrade": block}), {"consumer_key": SecretStr(key)})
+        registry.build(ProviderSpec.model_validate({"snaptrade": block}), {"consumer_key": SecretStr(key)}, None)
     assert raised.value.field == field
 
 

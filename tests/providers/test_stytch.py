@@ -154,7 +154,7 @@ async def test_where_calls_go(project: str, base: str | None, host: str) -> None
         return httpx.Response(500)
 
     spec = ProviderSpec.model_validate({"stytch": {**SPEC, "projectId": project, "baseUrl": base}})
-    provider = registry.build(spec, {"secret": SecretStr("s\n")})
+    provider = registry.build(spec, {"secret": SecretStr("s\n")}, None)
     assert isinstance(provider, StytchProvider)
     provider._http = HttpClient(spec, transport=httpx.MockTransport(fail))
     await provider.finalize("c")
@@ -173,7 +173,7 @@ async def test_where_calls_go(project: str, base: str | None, host: str) -> None
 )
 def test_what_cannot_be_built_names_its_field(block: dict[str, Any] | None, secret: str, field: str) -> None:
     with pytest.raises(ProviderConfigError) as raised:
-        registry.build(ProviderSpec.model_validate({"stytch": block}), {"secret": SecretStr(secret)})
+        registry.build(ProviderSpec.model_validate({"stytch": block}), {"secret": SecretStr(secret)}, None)
     assert raised.value.field == field
 
 

@@ -27,7 +27,15 @@ from tests.providers.subjects import CLIENT_ID, Subject, provider_of
 VALUE = SecretStr("some-value")
 
 
-def self_signed(directory: Path, address: str = "127.0.0.1") -> tuple[ssl.SSLContext, str]:
+def alternative_name(host: str) -> x509.GeneralName:
+    """An address or a name, as a certificate has it."""
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def self_signed(directory: Path, host: str = "127.0.0.1") -> tuple[ssl.SSLContext, str]:
     """A server's TLS context with a certificate of its own making, and that certificate as spec.caBundle has it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "simulator")])
@@ -40,13 +48,13 @@ def self_signed(directory: Path, address: str = "127.0.0.1") -> tuple[ssl.SSLCon
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([alternative_name(host)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
     pem = certificate.public_bytes(serialization.Encoding.PEM)
     encoding = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    file = directory / f"{address}.pem"
+    file = directory / f"{host}.pem"
     file.write_bytes(pem + key.private_bytes(*encoding))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(file)

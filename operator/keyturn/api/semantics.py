@@ -63,6 +63,8 @@ class Failure(StrEnum):
 
     UNREACHABLE = "Unreachable"
     """No connection, a timeout, a 5xx, an answer that is no answer: worth trying again later."""
+    ADDRESS_NOT_PERMITTED = "AddressNotPermitted"
+    """Nothing was sent: the provider object is a tenant's, and its host is where tenants may not have us connect to."""
     RATE_LIMITED = "RateLimited"
     UNAUTHORIZED = "Unauthorized"
     """The provider object's own credentials are refused: a person must correct them."""

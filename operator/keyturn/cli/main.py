@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,8 @@ from keyturn.controller.logs import LogFormat, configure
 from keyturn.controller.operator import Settings
 from keyturn.controller.operator import run as run_operator
 from keyturn.controller.spool import SpoolError
+from keyturn.providers.addresses import OPTION as ALLOW_OPTION
+from keyturn.providers.addresses import AddressRule, parse_networks
 
 app = typer.Typer(
     name="keyturn",
@@ -45,6 +48,15 @@ def run(
     provider_interval: Annotated[
         float, typer.Option(min=1, help="Seconds between two checks of a provider's credentials.")
     ] = 300.0,
+    allow_provider_network: Annotated[
+        list[str] | None,
+        typer.Option(
+            ALLOW_OPTION,
+            envvar="KEYTURN_ALLOW_PROVIDER_NETWORKS",
+            metavar="CIDR",
+            help="Network that is not public, and where RotationProviders may connect to; may be repeated.",
+        ),
+    ] = None,
     spool_dir: Annotated[
         Path | None, typer.Option(envvar="KEYTURN_SPOOL_DIR", help="Keep new values here, encrypted, until stored.")
     ] = None,
@@ -80,6 +92,7 @@ def run(
         identity=identity,
         lease_namespace=lease_namespace,
         lease=_timing(lease_duration, renew_deadline, retry_period),
+        addresses=_addresses(allow_provider_network or ()),
     )
     configure(log_format, debug=debug)
     try:
@@ -95,6 +108,13 @@ def _timing(duration: int, renew_deadline: float, retry_period: float) -> Timing
         return Timing(duration, renew_deadline, retry_period)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def _addresses(networks: Iterable[str]) -> AddressRule:
+    try:
+        return AddressRule(parse_networks(networks))
+    except ValueError as error:
+        raise typer.BadParameter(f"{ALLOW_OPTION}: {error}") from None
 
 
 @app.command()

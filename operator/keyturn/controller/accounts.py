@@ -18,6 +18,7 @@ from keyturn.cluster.errors import NotFound
 from keyturn.cluster.resources import CLUSTER_PROVIDERS, PROVIDERS
 from keyturn.controller.index import Index, ProviderKey, provider_key
 from keyturn.providers import registry
+from keyturn.providers.addresses import AddressRule
 from keyturn.providers.base import Provider, ProviderConfigError
 from keyturn.rotation.world import Problem, ProviderView
 
@@ -28,9 +29,11 @@ _LINGER_SECONDS: Final = 1800.0
 class Accounts:
     """Finds the provider of a rotation, with its credentials as they are now."""
 
-    def __init__(self, kube: Kube, index: Index) -> None:
+    def __init__(self, kube: Kube, index: Index, addresses: AddressRule) -> None:
+        """addresses: where to the provider objects of namespaces may have Keyturn connect."""
         self._kube = kube
         self._index = index
+        self._addresses = addresses
         self._built: dict[ProviderKey, tuple[tuple[object, ...], Provider]] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -82,7 +85,9 @@ class Accounts:
         known = self._built.get(key)
         if known is not None and known[0] == version:
             return known[1]
-        provider = registry.build(spec, credentials)
+        # Who may write a ClusterRotationProvider may read all Secrets anyway, and needs no limits.
+        confined = key[0] != ProviderKind.CLUSTER_ROTATION_PROVIDER
+        provider = registry.build(spec, credentials, self._addresses if confined else None)
         self._retire(key)
         self._built[key] = (version, provider)
         return provider

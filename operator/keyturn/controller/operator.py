@@ -26,6 +26,7 @@ from keyturn.controller.reconciler import Reconciler
 from keyturn.controller.spool import Spool, replay
 from keyturn.controller.sweep import Sweep
 from keyturn.controller.workers import Workers
+from keyturn.providers.addresses import AddressRule
 from keyturn.providers.permission import MAY_SEND
 
 _log = logging.getLogger(__name__)
@@ -42,7 +43,8 @@ class Settings:
     health_endpoint: URL on which Kopf answers the probes, or None. workers: rotations in work at the same time.
     sweep_interval: seconds between two searches for events that were missed. provider_interval: seconds between two
     checks of a provider account. spool_directory, spool_key_file: see `Spool`. identity: see `Leadership`; one that
-    nobody else has by default. lease_namespace: where the Lease is by which replicas agree who works.
+    nobody else has by default. lease_namespace: where the Lease is by which replicas agree who works. addresses: where
+    to the provider objects of namespaces may have the operator connect.
     """
 
     kubeconfig: Path | None = None
@@ -56,6 +58,7 @@ class Settings:
     identity: str | None = None
     lease_namespace: str = "keyturn-system"
     lease: Timing = field(default_factory=Timing)
+    addresses: AddressRule = field(default_factory=AddressRule)
 
 
 class Controller:
@@ -79,7 +82,7 @@ class Controller:
         self._rotations: WorkQueue[Key] = WorkQueue()
         self._providers: WorkQueue[ProviderKey] = WorkQueue()
         acting = kube.restricted(leadership.check)
-        self._accounts = Accounts(kube, self.index)
+        self._accounts = Accounts(kube, self.index, settings.addresses)
         self._observers = Observers(kube, lambda key: self._rotations.add_after(key, _WAKE_SECONDS))
         self._reconciler = Reconciler(acting, self.index, self._accounts, self._observers, clock, spool)
         self._checks = ProviderReconciler(

@@ -122,4 +122,6 @@ def _judged(outcome: Outcome) -> _Verdict:
         return _Verdict(ConditionStatus.TRUE, "CredentialsAccepted", "the provider accepts the credentials")
     if outcome.failure in (Failure.UNREACHABLE, Failure.RATE_LIMITED):
         return _Verdict(ConditionStatus.UNKNOWN, "ProviderUnreachable", outcome.message, outcome.retry_after)
+    if outcome.failure is Failure.ADDRESS_NOT_PERMITTED:
+        return _Verdict(ConditionStatus.FALSE, "ProviderAddressNotPermitted", outcome.message)
     return _Verdict(ConditionStatus.FALSE, "CredentialsRefused", outcome.message)

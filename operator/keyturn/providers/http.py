@@ -29,6 +29,7 @@ import httpx
 
 from keyturn.api.provider import ProviderSpec
 from keyturn.api.semantics import Effect, Failure, Outcome
+from keyturn.providers.addresses import AddressNotPermitted, AddressRule, CheckedTransport, remedy_for
 from keyturn.providers.base import ProviderConfigError
 from keyturn.providers.permission import MAY_SEND
 
@@ -100,15 +101,28 @@ class HttpClient:
     settings of the environment are not used either, for the same reason.
     """
 
-    def __init__(self, spec: ProviderSpec, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        """Raise ProviderConfigError when spec.caBundle holds no certificates. `transport` replaces the network."""
+    def __init__(
+        self,
+        spec: ProviderSpec,
+        addresses: AddressRule | None = None,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """Raise ProviderConfigError when spec.caBundle holds no certificates.
+
+        addresses: where to it may connect; None for anywhere. transport: replaces the network.
+        """
         _silence_loggers()
+        self._spec = spec
+        tls = _tls_context(spec.ca_bundle)
+        if transport is None and addresses is not None:
+            transport = CheckedTransport(tls, addresses)
         connect, read = (span.total_seconds() for span in (spec.timeouts.connect, spec.timeouts.read))
         self._bucket = TokenBucket(spec.rate_limit.requests_per_second, spec.rate_limit.burst)
         # The read timeout is between two pieces: this one ends an answer that trickles for ever.
         self._connect, self._deadline = connect, 3 * connect + 2 * read
         self._client = httpx.AsyncClient(
-            verify=_tls_context(spec.ca_bundle),
+            verify=tls,
             timeout=httpx.Timeout(connect=connect, read=read, write=read, pool=connect),
             transport=transport,
             follow_redirects=False,
@@ -154,6 +168,10 @@ class HttpClient:
         try:
             async with asyncio.timeout(max(self._deadline, 3 * self._connect + 2 * read)):
                 return await self._exchange(request, status_only=status_only)
+        except AddressNotPermitted as error:
+            message = f"no connection to {where}: its host has {error}, which no RotationProvider may call"
+            remedy = remedy_for(request.url, self._spec)
+            return Outcome(Effect.NOT_APPLIED, Failure.ADDRESS_NOT_PERMITTED, f"{message}. {remedy}")
         except _NOT_SENT as error:
             return Outcome(Effect.NOT_APPLIED, Failure.UNREACHABLE, f"no connection to {where}: {_reason(error)}")
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, _BadAnswerError) as error:

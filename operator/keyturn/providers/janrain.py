@@ -79,7 +79,7 @@ def credential_refs(spec: ProviderSpec) -> Mapping[str, CredentialRef]:
     return {"secret": _block(spec).secret_ref}
 
 
-def build(spec: ProviderSpec, credentials: Mapping[str, SecretStr]) -> JanrainProvider:
+def build(spec: ProviderSpec, credentials: Mapping[str, SecretStr], http: HttpClient) -> JanrainProvider:
     """A provider for one application's owner client; raises ProviderConfigError naming the field at fault."""
     janrain = _block(spec)
     secret = credential(credentials["secret"], janrain.secret_ref, "spec.janrain.secretRef")
@@ -88,7 +88,7 @@ def build(spec: ProviderSpec, credentials: Mapping[str, SecretStr]) -> JanrainPr
     if janrain.read_back is not None:
         root = checked_base_url(janrain.read_back.base_url, "spec.janrain.readBack.baseUrl")
         config = f"{root}/config/{janrain.read_back.app_id}/clients/"
-    return JanrainProvider(janrain, base, config, secret, HttpClient(spec))
+    return JanrainProvider(janrain, base, config, secret, http)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

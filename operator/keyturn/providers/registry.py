@@ -10,7 +10,9 @@ from pydantic import SecretStr
 from keyturn.api.provider import CredentialRef, ProviderSpec
 from keyturn.api.semantics import Capabilities
 from keyturn.providers import janrain, snaptrade, stytch
+from keyturn.providers.addresses import AddressRule
 from keyturn.providers.base import Provider, ProviderConfigError
+from keyturn.providers.http import HttpClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +20,13 @@ class Entry:
     """One kind of provider.
 
     credential_refs: the Secret keys to read, by names of the provider's own choice.
-    factory: makes the provider from the values, by the same names; raises ProviderConfigError.
+    factory: makes the provider from the values, by the same names, and all of its requests with the given client;
+    raises ProviderConfigError.
     """
 
     capabilities: Capabilities
     credential_refs: Callable[[ProviderSpec], Mapping[str, CredentialRef]]
-    factory: Callable[[ProviderSpec, Mapping[str, SecretStr]], Provider]
+    factory: Callable[[ProviderSpec, Mapping[str, SecretStr], HttpClient], Provider]
 
 
 # The kind is the name of the provider's block in the spec.
@@ -48,10 +51,11 @@ def credential_refs(spec: ProviderSpec) -> Mapping[str, CredentialRef]:
     return PROVIDERS[kind_of(spec)].credential_refs(spec)
 
 
-def build(spec: ProviderSpec, credentials: Mapping[str, SecretStr]) -> Provider:
+def build(spec: ProviderSpec, credentials: Mapping[str, SecretStr], addresses: AddressRule | None) -> Provider:
     """A provider ready to be called; close it with `aclose`.
 
     credentials: the values of `credential_refs`, by the same names.
+    addresses: where to it may connect; None for anywhere, which is for the administrator's own objects.
     Raises ProviderConfigError naming the field of the provider object at fault.
     """
-    return PROVIDERS[kind_of(spec)].factory(spec, credentials)
+    return PROVIDERS[kind_of(spec)].factory(spec, credentials, HttpClient(spec, addresses))

@@ -65,12 +65,12 @@ def credential_refs(spec: ProviderSpec) -> Mapping[str, CredentialRef]:
     return {"consumer_key": _block(spec).secret_ref}
 
 
-def build(spec: ProviderSpec, credentials: Mapping[str, SecretStr]) -> SnapTradeProvider:
+def build(spec: ProviderSpec, credentials: Mapping[str, SecretStr], http: HttpClient) -> SnapTradeProvider:
     """A provider for one SnapTrade API key; raises ProviderConfigError naming the field at fault."""
     snaptrade = _block(spec)
     key = credential(credentials["consumer_key"], snaptrade.secret_ref, "spec.snaptrade.secretRef")
     base = checked_base_url(snaptrade.base_url or BASE_URL, "spec.snaptrade.baseUrl")
-    return SnapTradeProvider(snaptrade, base, key, HttpClient(spec))
+    return SnapTradeProvider(snaptrade, base, key, http)
 
 
 def signature(consumer_key: str, path: str, query: str, content: object) -> str:

@@ -64,13 +64,13 @@ def credential_refs(spec: ProviderSpec) -> Mapping[str, CredentialRef]:
     return {"secret": _block(spec).secret_ref}
 
 
-def build(spec: ProviderSpec, credentials: Mapping[str, SecretStr]) -> StytchProvider:
+def build(spec: ProviderSpec, credentials: Mapping[str, SecretStr], http: HttpClient) -> StytchProvider:
     """A provider for one Stytch project; raises ProviderConfigError naming the field at fault."""
     stytch = _block(spec)
     secret = credential(credentials["secret"], stytch.secret_ref, "spec.stytch.secretRef")
     live = stytch.project_id.startswith("project-live-")  # as the official SDK decides
     base = stytch.base_url or (LIVE_URL if live else TEST_URL)
-    return StytchProvider(stytch, checked_base_url(base, "spec.stytch.baseUrl"), secret, HttpClient(spec))
+    return StytchProvider(stytch, checked_base_url(base, "spec.stytch.baseUrl"), secret, http)
 
 
 class StytchProvider:

@@ -21,12 +21,15 @@ CANCELLED_BY_DELETION = "the ClientSecretRotation was deleted"
 
 _REASONS = {
     Failure.UNREACHABLE: "ProviderUnreachable",
+    Failure.ADDRESS_NOT_PERMITTED: "ProviderAddressNotPermitted",
     Failure.RATE_LIMITED: "ProviderRateLimited",
     Failure.UNAUTHORIZED: "ProviderUnauthorized",
     Failure.CLIENT_NOT_FOUND: "ClientNotFound",
     Failure.REJECTED: "ProviderRejected",
 }
-LASTING_FAILURES = frozenset({Failure.UNAUTHORIZED, Failure.CLIENT_NOT_FOUND, Failure.REJECTED})
+LASTING_FAILURES = frozenset(
+    {Failure.ADDRESS_NOT_PERMITTED, Failure.UNAUTHORIZED, Failure.CLIENT_NOT_FOUND, Failure.REJECTED}
+)
 
 
 def go_back(world: World, reason: str) -> Enter:

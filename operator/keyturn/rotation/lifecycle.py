@@ -18,7 +18,7 @@ from typing import Final
 from keyturn.api.base import format_time
 from keyturn.api.observed import Journal
 from keyturn.api.rotation import CreationPolicy, FailurePolicy, Phase, Result, RotationSpec, VerifyMode
-from keyturn.api.semantics import Overlap, Standing, Verdict
+from keyturn.api.semantics import Failure, Overlap, Standing, Verdict
 from keyturn.rotation import cancelling, idle, starting
 from keyturn.rotation.common import (
     CANCELLED_BY_DELETION,
@@ -137,7 +137,8 @@ def _verifying(world: World, spec: RotationSpec) -> Step:
         early = capabilities(world).verify_before_distributing
         return Advance(move(world, Phase.DISTRIBUTING)) if early else _last_step(world)
     outcome = world.verification.outcome
-    if world.verification.verdict is Verdict.INCONCLUSIVE and outcome.failure not in LASTING_FAILURES:
+    unasked = outcome.failure is Failure.ADDRESS_NOT_PERMITTED
+    if world.verification.verdict is Verdict.INCONCLUSIVE and (unasked or outcome.failure not in LASTING_FAILURES):
         return wait_after("verify", outcome)
     message = outcome.message
     if overdue(world, spec.verify.timeout):
