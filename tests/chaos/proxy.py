@@ -18,7 +18,7 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-_NOT_FORWARDED: Final = {"host", "transfer-encoding", "content-length", "connection", "content-encoding"}
+_NOT_FORWARDED: Final = {"host", "transfer-encoding", "content-length", "connection"}
 _MAX_BODY: Final = 16 * 1024 * 1024
 
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
-import aiohttp
 from aiohttp import web
-from yarl import URL
 
 from sandbox.controlplane.endpoint import Endpoint
 from sandbox.stage import NAMESPACE, SERVICE_ACCOUNT
+from tests.chaos.proxy import Exchange, pass_on, proxy
 from tests.e2e.scene import Scene
-
-_NOT_FORWARDED: Final = {"host", "transfer-encoding", "content-length", "connection", "content-encoding"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,47 +49,17 @@ def recorded(scene: Scene) -> Iterator[ApiLog]:
     plane = scene.stage.control_plane
     upstream = plane.service_account_endpoint(NAMESPACE, SERVICE_ACCOUNT)
     log = ApiLog(plane.directory / f"kubeconfig-recorded-{scene.namespace}")
-    proxy = _Proxy(upstream, log)
-    address = scene.stage.do(proxy.start())
+
+    async def write_down(exchange: Exchange) -> web.StreamResponse:
+        if not exchange.is_watch:
+            log.requests.append(Request(time.time(), exchange.method, exchange.path, "dryRun" in exchange.query))
+        return await pass_on(exchange)
+
+    served = AsyncExitStack()
+    before = proxy(upstream.server, write_down, upstream.ssl_context())
+    address = scene.stage.do(served.enter_async_context(before))
     Endpoint(address, upstream.ca_file, upstream.token).write_kubeconfig(log.kubeconfig, "recorded")
     try:
         yield log
     finally:
-        scene.stage.do(proxy.stop())
-
-
-class _Proxy:
-    def __init__(self, upstream: Endpoint, log: ApiLog) -> None:
-        self._upstream = upstream
-        self._log = log
-
-    async def start(self) -> str:
-        """Serve on a free port, and return the address."""
-        connector = aiohttp.TCPConnector(ssl=self._upstream.ssl_context(), limit=0)
-        self._http = aiohttp.ClientSession(connector=connector, auto_decompress=False)
-        app = web.Application(client_max_size=16 * 1024 * 1024)
-        app.router.add_route("*", "/{path:.*}", self._forward)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        return f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-
-    async def stop(self) -> None:
-        await self._runner.cleanup()
-        await self._http.close()
-
-    async def _forward(self, request: web.Request) -> web.StreamResponse:
-        body = await request.read()
-        if "watch" not in request.query:
-            dry_run = "dryRun" in request.query
-            self._log.requests.append(Request(time.time(), request.method, request.path, dry_run))
-        headers = {name: value for name, value in request.headers.items() if name.lower() not in _NOT_FORWARDED}
-        url = URL(self._upstream.server + request.raw_path, encoded=True)
-        async with self._http.request(request.method, url, data=body or None, headers=headers) as answer:
-            kept = {name: value for name, value in answer.headers.items() if name.lower() not in _NOT_FORWARDED}
-            response = web.StreamResponse(status=answer.status, headers=kept)
-            with contextlib.suppress(ConnectionError):  # the operator has ended a watch
-                await response.prepare(request)
-                async for chunk in answer.content.iter_any():
-                    await response.write(chunk)
-            return response
+        scene.stage.do(served.aclose())
