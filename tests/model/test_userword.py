@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from keyturn.api.rotation import FailurePolicy, Phase, RestartPolicy, RolloutSpec, TargetState, UnrestartablePolicy
+from keyturn.api.semantics import Capabilities
 from keyturn.rotation.steps import Rest, Wait
 from keyturn.rotation.world import Operation, Problem
 from tests.model.fakecluster import SECOND
 from tests.model.fakeprovider import ORIGINAL, Fault
+from tests.model.fakesemantics import IMMEDIATE, TIMED, make_resetting
 from tests.model.lab import Lab
 from tests.model.scenarios import make_lab, make_spec
 from tests.model.test_crashes import effects
@@ -112,6 +114,21 @@ def test_a_paused_deployment_is_left_alone_and_named_at_once() -> None:
     assert (step.reason, step.stalled) == ("WorkloadPaused", True)
     assert waiting(lab, 60).reason == "WorkloadPaused"
     assert not web.stamps
+
+
+@pytest.mark.parametrize("promise", [TIMED, IMMEDIATE], ids=["timed", "immediate"])
+def test_nothing_begins_for_a_paused_deployment_where_no_way_leads_back(promise: Capabilities) -> None:
+    """I3, I10: said before the call; nothing has to be done but to resume it."""
+    lab = make_resetting(promise)
+    web = lab.namespace.deployments["web"]
+    web.paused = True
+    step = waiting(lab, 10)
+    assert (step.reason, step.stalled) == ("WorkloadPaused", True)
+    assert "Deployment/web" in step.message
+    assert not lab.provider.calls
+    web.paused = False
+    assert isinstance(lab.run(), Rest)
+    assert lab.resource.parsed().phase is Phase.COMPLETED
 
 
 def test_pods_that_crash_on_the_new_value_lead_back_at_once() -> None:

@@ -23,7 +23,9 @@ from keyturn.rotation.common import (
     wait_after,
     wait_for,
 )
+from keyturn.rotation.consumers import key_of
 from keyturn.rotation.steps import DropJournal, Enter, Rehearse, Rest, SetFinalizer, Step, Verify, Wait
+from keyturn.rotation.targets import PAUSED
 from keyturn.rotation.world import Problem, World
 
 OVERLAP_MARGIN: Final = timedelta(minutes=5)
@@ -137,6 +139,18 @@ def _workloads_named_well(world: World, spec: RotationSpec) -> Step | None:
     return None
 
 
+def _none_paused(world: World, spec: RotationSpec) -> Step | None:
+    """Where the old value dies whatever happens, nothing begins that a paused workload could not follow (I3)."""
+    if capabilities(world).cancel:
+        return None
+    consumers = world.see_consumers()
+    for workload in consumers.workloads:
+        if workload.paused is not None and any(pod.owner == key_of(workload) for pod in consumers.pods):
+            message = f"{workload.kind}/{workload.name}: {workload.paused}; nothing has begun"
+            return Wait(PAUSED, message, stalled=True)
+    return None
+
+
 def _nothing_pending(world: World, spec: RotationSpec) -> Step | None:
     inspection = world.see_inspection()
     if not inspection.outcome.ok:
@@ -202,6 +216,7 @@ _POLICIES: Final[tuple[Callable[[World, RotationSpec], Step | None], ...]] = (
     _secret_writable,
     _no_journal_left,
     _workloads_named_well,
+    _none_paused,
     _current_proven,
     _rehearsed,
     _nothing_pending,
