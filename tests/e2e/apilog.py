@@ -18,7 +18,7 @@ from sandbox.controlplane.endpoint import Endpoint
 from sandbox.stage import NAMESPACE, SERVICE_ACCOUNT
 from tests.e2e.scene import Scene
 
-_NOT_FORWARDED: Final = {"host", "transfer-encoding", "content-length", "connection", "content-encoding"}
+_NOT_FORWARDED: Final = {"host", "transfer-encoding", "content-length", "connection"}
 
 
 @dataclass(frozen=True, slots=True)
