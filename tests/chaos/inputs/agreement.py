@@ -59,14 +59,18 @@ def sample(seed: int, number: int) -> tuple[str, tuple[Edit, ...], dict[str, Any
         edit = mutation(rng, spec_schema(kind), whole["spec"])
         edits.append(edit)
         whole = edited(whole, (edit,))
-    return kind, tuple(edits), _stored(whole["spec"])
+    return kind, tuple(edits), as_stored(whole["spec"])
 
 
-def _stored(spec: dict[str, Any]) -> dict[str, Any]:
-    """As an API server would keep it: text that no UTF-8 can hold is replaced."""
+def as_stored(spec: dict[str, Any]) -> dict[str, Any]:
+    """As an API server would keep it: text that no UTF-8 can hold is replaced, and 5.0 is 5."""
     text = json.dumps(spec, ensure_ascii=False).encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-    stored: dict[str, Any] = json.loads(text)
+    stored: dict[str, Any] = json.loads(text, parse_float=_number)
     return stored
+
+
+def _number(text: str) -> float:
+    return int(float(text)) if float(text).is_integer() else float(text)
 
 
 def differences(kind: str, spec: object, schema: list[Broken], rules: list[Broken]) -> Iterator[str]:

@@ -12,7 +12,7 @@ import httpx
 
 from keyturn.api.rules import Invalid
 from tests.api.samples import validate
-from tests.chaos.inputs.agreement import differences
+from tests.chaos.inputs.agreement import as_stored, differences
 from tests.chaos.inputs.cast import ROLES, Cast, cast, collection_of, path_of
 from tests.chaos.inputs.mutators import Edit, edited
 from tests.chaos.inputs.plans import Input, Plan
@@ -68,7 +68,7 @@ class Play:
         for role in ("provider", "rotation"):
             if not self._well(role, ANSWER_SECONDS):
                 self._fault("I10", f"the {role} did not become Ready after its creation: {self._seen(role)}")
-        self._before = {role: _timeless(self._seen(role)) for role in ("provider", "rotation")}
+        self._before = {role: _timeless(self._read(role)) for role in ("provider", "rotation")}
 
     def _take(self, one: Input, *, last: bool) -> None:
         self._restore()
@@ -111,7 +111,7 @@ class Play:
         for role in ("provider", "rotation"):
             if not self._well(role, ANSWER_SECONDS):
                 self._fault("I10", f"no recovery: {self._seen(role)}", self._plan.inputs[-1])
-            elif not self._rotated() and (after := _timeless(self._seen(role))) != self._before[role]:
+            elif not self._rotated() and (after := _timeless(self._read(role))) != self._before[role]:
                 self._fault("I10", f"not as before: {_difference(self._before[role], after)}", self._plan.inputs)
 
     def _rotated(self) -> bool:
@@ -204,7 +204,7 @@ class Play:
                 stored = self._stored[role]["spec"]
                 for detail in differences(kind, stored, by_schema(kind, stored), by_rules(kind, stored)):
                     yield "agreement", detail
-            elif not by_schema(kind, _as_stored(sent)) and '""' not in json.dumps(sent) and "metadata" not in message:
+            elif not by_schema(kind, as_stored(sent)) and '""' not in json.dumps(sent) and "metadata" not in message:
                 yield "agreement", f"the API server refuses what the schema accepts: {message[:500]}"
 
     def _refusal(self, one: Input, *, refused: bool) -> Iterator[tuple[str, str]]:
@@ -306,6 +306,11 @@ class Play:
         obj = self._now[role]
         return None if obj is None else self._setting.watched.get(path_of(obj))
 
+    def _read(self, role: str) -> dict[str, Any]:
+        """The object as the API server has it: what is no new generation comes late through a watch."""
+        found: dict[str, Any] = self._setting.http.get(path_of(self._stored[role])).raise_for_status().json()
+        return found
+
     def _final(self, role: str) -> dict[str, Any] | None:
         """The object when the operator has answered to its newest generation."""
         known, stored = self._now[role], self._stored[role]["metadata"]
@@ -345,11 +350,6 @@ class Play:
 
 
 _JSON: Final = {"Content-Type": "application/json"}
-
-
-def _as_stored(spec: dict[str, Any]) -> dict[str, Any]:
-    stored: dict[str, Any] = json.loads(json.dumps(spec).encode("utf-8", "surrogatepass").decode("utf-8", "replace"))
-    return stored
 
 
 def _states(obj: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -412,7 +412,7 @@ def _steps(edit: Edit) -> set[str]:
 
 def _tokens(one: Input) -> tuple[str, ...]:
     """What an answer to a change of a field may name: the field, its value, or the object that it refers to."""
-    found: set[str] = {"Secret ", "RotationProvider ", "client", "spec.acceptDowntime"}
+    found: set[str] = {"Secret ", "RotationProvider ", "client", "spec.acceptDowntime", "keyturn.invalid"}
     for edit in one.edits:
         found |= _steps(edit)
         found |= {edit.value[:60]} if isinstance(edit.value, str) and edit.value else set()

@@ -125,7 +125,7 @@ def _text_problems(schema: Mapping[str, Any], value: str, path: str) -> Iterator
 
 def _is_base64(value: str) -> bool:
     try:
-        base64.b64decode("".join(value.split("\n")), validate=True)
+        base64.b64decode(value.replace("\n", "").replace("\r", ""), validate=True)
     except (binascii.Error, ValueError):
         return False
     return True
