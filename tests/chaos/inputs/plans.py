@@ -15,8 +15,8 @@ from tests.chaos.inputs.semantic import ALL, SEMANTIC, Semantic
 _KINDS: Final = ("RotationProvider", "RotationProvider", "ClusterRotationProvider")
 _NAMES: Final = ("billing", "a", "0", "a.b-c.9", LONG_NAME)
 _KEYS: Final = ("CLIENT_SECRET", "CLIENT_SECRET", "tls.crt", "-", "._-", "a" * 253)
+_ROWS: Final = 3
 _SHAPE: Final = Facts("ns", "https://keyturn.invalid", "projectId", "project-1", "credential", "client-1", "value")
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,16 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """create, the inputs, revert, delete. deleted_bad: without the revert."""
+    """create, then each input and its revert, delete.
+
+    hurried: nothing is waited for after a revert, so that the next input comes upon whatever the last has left.
+    deleted_bad: the last input is not reverted.
+    """
 
     number: int
     names: Names
     inputs: tuple[Input, ...]
+    hurried: bool
     deleted_bad: bool
 
     def __str__(self) -> str:
@@ -71,11 +76,12 @@ def _plan(seed: int, number: int, table: list[Semantic]) -> Plan:
     account = f"account-{number}" if kind == "ClusterRotationProvider" else rng.choice(_NAMES)
     names = Names(provider, kind, rng.choice(_NAMES), account, rng.choice(_NAMES), rng.choice(_KEYS))
     # The table is gone through in order, so that every row is played before any is played twice.
-    rows = [row for row in table[number % 7 :: 7] if provider in row.providers]
-    inputs = [Input("", semantic=rows[(number // 7 * 3 + turn) % len(rows)]) for turn in range(3)]
+    rows = [row for row in table if provider in row.providers]
+    first = number // len(ALL) * _ROWS
+    inputs = [Input("", semantic=rows[(first + turn) % len(rows)]) for turn in range(_ROWS)]
     inputs += [_generic(rng, names) for _ in range(rng.randint(2, 4))]
     rng.shuffle(inputs)
-    return Plan(number, names, tuple(inputs), deleted_bad=rng.random() < 0.3)
+    return Plan(number, names, tuple(inputs), hurried=rng.random() < 0.2, deleted_bad=rng.random() < 0.3)
 
 
 def _generic(rng: random.Random, names: Names) -> Input:

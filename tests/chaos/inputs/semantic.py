@@ -111,6 +111,12 @@ def _wave(text: str) -> Spoil:
     return spoil
 
 
+def _tls(cast: Cast, names: Names, facts: Facts) -> Cast:
+    """The value stays where it is, even in a key that such Secrets have anyway."""
+    others = [Edit(("data", key), "") for key in ("tls.crt", "tls.key") if key != names.key]
+    return _secret("secret", Edit(("type",), "kubernetes.io/tls"), *others)(cast, names, facts)
+
+
 def _overwriting(cast: Cast, names: Names, facts: Facts) -> Cast:
     return _spec("secretRef.clientIdKey", names.key)(cast, names, facts)
 
@@ -131,7 +137,7 @@ _URLS: Final = (
 """Each is written as somebody would who wants Keyturn to call what he cannot reach, or to fall over."""
 
 _FORBIDDEN_URLS: Final = (
-    *("", "file:///etc/passwd", "gopher://127.0.0.1", "//a.invalid", "https://user:pw@a.invalid", "a.invalid"),
+    *("file:///etc/passwd", "gopher://127.0.0.1", "//a.invalid", "https://user:pw@a.invalid", "a.invalid"),
     *("https://a.invalid?x", "https://a.invalid#x", "https://a b", "https://a\r\nX:y", f"https://{'a' * 2048}"),
 )
 _UNHELPFUL: Final = ("baseUrl", "host", "certificate", "no connection", "no usable answer")
@@ -152,7 +158,9 @@ def _short(text: str) -> str:
 SEMANTIC: Final[tuple[Semantic, ...]] = (
     # The rotation names what is not there, or is not its own.
     Semantic("another provider", _spec("providerRef.name", "nobody"), says=("nobody",)),
-    Semantic("a provider in another namespace", _spec("providerRef.name", "other.namespace"), says=("other.namespace",)),
+    Semantic(
+        "a provider in another namespace", _spec("providerRef.name", "other.namespace"), says=("other.namespace",)
+    ),
     Semantic("a provider with a long name", _spec("providerRef.name", "a" * 253), says=("aaaa",)),
     Semantic("an unknown kind", _spec("providerRef.kind", "Issuer"), refused=True),
     Semantic("a namespace in providerRef", _spec("providerRef.namespace", "kube-system"), asks=""),
@@ -165,16 +173,27 @@ SEMANTIC: Final[tuple[Semantic, ...]] = (
     Semantic("the key ..", _spec("secretRef.key", ".."), says=("key ..",)),
     Semantic("another client", _spec("clientId", "nobody"), says=("client", "value"), providers=("stytch", "janrain")),
     # Not Janrain: see test_inputs.py, test_a_client_that_the_start_did_not_find_can_be_corrected.
-    Semantic("another client, due", _both(_DUE, _spec("clientId", "nobody")), says=("lient", "alue", "acceptDowntime"),
-             providers=("stytch", "snaptrade")),
+    Semantic(
+        "another client, due",
+        _both(_DUE, _spec("clientId", "nobody")),
+        says=("lient", "alue", "acceptDowntime"),
+        providers=("stytch", "snaptrade"),
+    ),
     *(
         Semantic(f"client {_short(text)!r}", _spec("clientId", text), says=("lient", "alue", "refuse"))
         for text in ("../../clients", "a/b?c=d#e", "größe", "🔑", "a\u202eb", "%2e%2e", "a b", "a" * 512, "{}", "*")
     ),
     Semantic("keys overwrite each other", _overwriting, says=("spec.secretRef.clientIdKey",)),
-    Semantic("two targets that do not exist", _both(_DUE, _spec("rollout.targets", [
-        {"kind": "Deployment", "name": "nowhere"}, {"kind": "Rollout", "name": "nowhere"}])),
-        says=("nowhere", "ollouts", "acceptDowntime")),
+    Semantic(
+        "two targets that do not exist",
+        _both(
+            _DUE,
+            _spec(
+                "rollout.targets", [{"kind": "Deployment", "name": "nowhere"}, {"kind": "Rollout", "name": "nowhere"}]
+            ),
+        ),
+        says=("nowhere", "ollouts", "acceptDowntime"),
+    ),
     Semantic("a due rotation without consent", _DUE, says=("acceptDowntime",), providers=("snaptrade",)),
     Semantic("an overlap too short", _both(_DUE, _spec("overlap", "0s")), says=("overlap",), providers=("janrain",)),
     # Time, as it cannot be meant.
@@ -196,36 +215,51 @@ SEMANTIC: Final[tuple[Semantic, ...]] = (
         for text in _WORDS
     ),
     Semantic("a wave that is a number", _annotation("keyturn.dev/wave", 5), refused=True),
-    *(Semantic(f"wave {_short(text)!r}", _wave(text), says=("keyturn.dev/wave",), providers=("stytch",))
-      for text in _WAVES if text),
+    *(
+        Semantic(f"wave {_short(text)!r}", _wave(text), says=("keyturn.dev/wave",), providers=("stytch",))
+        for text in _WAVES
+        if text
+    ),
     # Two rotations at once.
     Semantic("two of one client", _rival(client=True, key=False), says=("rival",)),
     Semantic("two into one key", _rival(client=False, key=True), says=("rival",)),
     Semantic("two that are the same", _rival(client=True, key=True), says=("rival",)),
     # The account.
+    *(Semantic(f"address {_short(url)!r}", _block("baseUrl", url), "provider", (*_UNHELPFUL, "Url")) for url in _URLS),
     *(
-        Semantic(f"address {_short(url)!r}", _block("baseUrl", url), "provider", (*_UNHELPFUL, "Url"))
-        for url in _URLS
+        Semantic(f"address {_short(url)!r}", _block("baseUrl", url), refused=bool(url), asks="")
+        for url in _FORBIDDEN_URLS
+        if url
     ),
-    *(Semantic(f"address {_short(url)!r}", _block("baseUrl", url), refused=bool(url), asks="") for url in _FORBIDDEN_URLS if url),
     Semantic("no provider at all", _edit("provider", Edit(("spec",), {})), "provider", ("exactly one provider",)),
     Semantic("an unknown provider", _edit("provider", Edit(("spec",), {"okta": {}})), "provider", ("exactly one",)),
     Semantic(
         "two providers",
-        _both(*(_spec(f"{block}.{field}", value, "provider") for block in ("stytch", "snaptrade") for field, value in (
-            ("secretRef", {"name": "a", "key": "b"}), ("projectId", "p"), ("clientId", "c")))),
+        _both(
+            *(
+                _spec(f"{block}.{field}", value, "provider")
+                for block in ("stytch", "snaptrade")
+                for field, value in (("secretRef", {"name": "a", "key": "b"}), ("projectId", "p"), ("clientId", "c"))
+            )
+        ),
         "provider",
         ("exactly one", "namespace"),
     ),
     Semantic("its Secret elsewhere", _block("secretRef.namespace", "kube-system"), "provider", ("namespace",)),
     Semantic("its Secret nowhere", _block("secretRef.name", "nowhere"), "provider", ("nowhere",)),
     Semantic("its key nowhere", _block("secretRef.key", "NOWHERE"), "provider", ("NOWHERE",)),
-    Semantic("namespaces of others", _spec("namespaces", ["other", "nobody-*"], "provider"), "rotation",
-             ("namespaces",)),
+    Semantic(
+        "namespaces of others", _spec("namespaces", ["other", "nobody-*"], "provider"), "rotation", ("namespaces",)
+    ),
     *(
         Semantic(f"certificates {_short(text)!r}", _spec("caBundle", text, "provider"), "provider", ("caBundle",))
-        for text in (base64_of("rubbish"), base64_of(b"\xff\x00"), "LS0tLS1CRUdJTg==", base64_of(
-            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), base64_of("-" * 100_000))
+        for text in (
+            base64_of("rubbish"),
+            base64_of(b"\xff\x00"),
+            "LS0tLS1CRUdJTg==",
+            base64_of("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+            base64_of("-" * 100_000),
+        )
     ),
     Semantic("no provider object", _both(_without("provider"), _TOUCH), says=("RotationProvider", "does not exist")),
     # The Secrets.
@@ -236,19 +270,42 @@ SEMANTIC: Final[tuple[Semantic, ...]] = (
     Semantic("an empty credential", _value("", role="credential"), says=("key secret",)),
     *(Semantic(f"value {_short(text)!r}", _value(text), says=("Secret",)) for text in _VALUES),
     *(Semantic(f"value {content[:8]!r}", _value(content), says=("binary",)) for content in _BINARY),
-    *(Semantic(f"credential {_short(text)!r}", _value(text, role="credential"), "account", ("-project", "redential", "40"))
-      for text in _VALUES if text.strip() != ""),
-    *(Semantic(f"credential {content[:8]!r}", _value(content, role="credential"), says=("binary",))
-      for content in _BINARY),
+    *(
+        Semantic(
+            f"credential {_short(text)!r}", _value(text, role="credential"), "account", ("-project", "redential", "40")
+        )
+        for text in _VALUES
+        if text.strip() != ""
+    ),
+    *(
+        Semantic(f"credential {content[:8]!r}", _value(content, role="credential"), says=("binary",))
+        for content in _BINARY
+    ),
     Semantic("a Secret too large", _value("x" * 1_100_000), refused=True),
     Semantic("no base64", _secret("secret", Edit(("data", "CLIENT_SECRET"), "=?=")), refused=True),
     Semantic("a key that is none", _secret("secret", Edit(("data", "a/b"), "AAAA")), refused=True),
-    Semantic("an immutable Secret", _secret("secret", Edit(("immutable",), True), due=True),
-             says=("immutable", "acceptDowntime"), recreate=("secret",)),
-    Semantic("a Secret of type tls", _secret("secret", Edit(("type",), "kubernetes.io/tls"), Edit(("data", "tls.crt"), ""),
-             Edit(("data", "tls.key"), "")), asks="", recreate=("secret",)),
-    Semantic("a tls Secret without tls", _secret("secret", Edit(("type",), "kubernetes.io/tls")), refused=True,
-             recreate=("secret",)),
-    Semantic("a Secret of an odd type", _secret("secret", Edit(("type",), "keyturn.dev/journal")), asks="",
-             recreate=("secret",)),
+    Semantic(
+        "an immutable Secret",
+        _secret("secret", Edit(("immutable",), True), due=True),
+        says=("immutable", "acceptDowntime"),
+        recreate=("secret",),
+    ),
+    Semantic(
+        "a Secret of type tls",
+        _tls,
+        asks="",
+        recreate=("secret",),
+    ),
+    Semantic(
+        "a tls Secret without tls",
+        _secret("secret", Edit(("type",), "kubernetes.io/tls")),
+        refused=True,
+        recreate=("secret",),
+    ),
+    Semantic(
+        "a Secret of an odd type",
+        _secret("secret", Edit(("type",), "keyturn.dev/journal")),
+        asks="",
+        recreate=("secret",),
+    ),
 )

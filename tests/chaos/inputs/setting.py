@@ -27,7 +27,9 @@ _ACCOUNT_FIELDS: Final = {
     "snaptrade": ("clientId", "client_id", "consumer_key"),
 }
 _CHANGING: Final = ("start", "rotate", "cancel")
-_TRACEBACK: Final = re.compile(r"^Traceback \(most recent call last\)|unexpected error|was never retrieved", re.MULTILINE)
+_TRACEBACK: Final = re.compile(
+    r"^Traceback \(most recent call last\)|unexpected error|was never retrieved", re.MULTILINE
+)
 
 
 @dataclass
