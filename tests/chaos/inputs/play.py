@@ -82,7 +82,7 @@ class Play:
         if refused:
             return
         self._answered(one)
-        due = self._is_due()
+        due = self._is_due(one)
         if not due and self._setting.changes(self._plan.names, self._facts) != changes:
             self._fault("I10", "something was changed at the provider", one)
         if due:
@@ -250,11 +250,11 @@ class Play:
                 self._fault("I10", f"no answer about the rotation: {self._seen('rotation')}", one)
 
     def _complains(self, role: str, words: tuple[str, ...], enough: Any, one: Input) -> None:
-        complaint = self._complaint(role)
-        if not complaint:
+        said = self._complaint(role)
+        if not said:
             self._fault("I10", f"the {role} is Ready", one)
-        elif words and not enough(word in complaint for word in words) and len(complaint) < 1000:
-            self._fault("I10", f"the {role} does not name {words}: {complaint}", one)
+        elif words and not enough(word in said for word in words) and len(said) < 1000:
+            self._fault("I10", f"the {role} does not name {words}: {said}", one)
 
     def _quiet(self, one: Input, seconds: float) -> None:
         """I12: a bad object at rest is not written to, and nobody is told twice."""
@@ -267,19 +267,23 @@ class Play:
         time.sleep(seconds)
         for path, count in self._writes().items():
             # An account whose credential has changed is looked at within the interval; an Event comes after its status.
-            late = "rotationproviders" in path or path.endswith("/events") or self._plan.hurried
+            late = int("rotationproviders" in path or self._plan.hurried)
+            if path.endswith("/events"):
+                late = 1 if self._now["rival"] is None else 2
             if count > late:
                 self._fault("I12", f"{count} writes to {path} in a quiet window", one)
 
     def _calm(self) -> bool:
         """Until nothing was written for a moment: an Event follows the status of which it tells."""
-        deadline, known = time.monotonic() + CALM_SECONDS, -1
+        deadline = time.monotonic() + CALM_SECONDS
+        written, since = -1, time.monotonic()
         while time.monotonic() < deadline:
-            written = sum(self._writes().values())
-            if written == known:
+            now = sum(self._writes().values())
+            if now != written:
+                written, since = now, time.monotonic()
+            elif time.monotonic() > since + 0.5:
                 return True
-            known = written
-            time.sleep(0.3)
+            time.sleep(0.1)
         return False
 
     def _writes(self) -> dict[str, int]:
@@ -340,10 +344,12 @@ class Play:
         obj = self._seen(role)
         return complaint(obj) if obj is not None else ""
 
-    def _is_due(self) -> bool:
-        """Whether a rotation was rightly begun: a request was made, and nothing speaks against it."""
-        rotation = self._now["rotation"]
-        return bool(rotation and rotation["spec"].get("rotationRequest")) and not self._complaint("rotation")
+    def _is_due(self, one: Input) -> bool:
+        """Whether a rotation was rightly begun: a request was made, and nothing speaks against it; it may soak yet."""
+        rotation, status = self._now["rotation"], (self._seen("rotation") or {}).get("status") or {}
+        if rotation is None or not rotation["spec"].get("rotationRequest"):
+            return False
+        return not self._complaint("rotation") or (one.semantic is None and status.get("phase") == "Soaking")
 
 
 _JSON: Final = {"Content-Type": "application/json"}

@@ -166,7 +166,11 @@ SEMANTIC: Final[tuple[Semantic, ...]] = (
     Semantic("a namespace in providerRef", _spec("providerRef.namespace", "kube-system"), asks=""),
     Semantic("a namespace in secretRef", _spec("secretRef.namespace", "kube-system"), asks=""),
     Semantic("another Secret", _spec("secretRef.name", "nowhere"), says=("Secret nowhere",)),
-    Semantic("another Secret, due", _both(_DUE, _spec("secretRef.name", "nowhere")), says=("Secret nowhere",)),
+    Semantic(
+        "another Secret, due",
+        _both(_DUE, _spec("secretRef.name", "nowhere")),
+        says=("Secret nowhere", "acceptDowntime"),
+    ),
     Semantic("a Secret with a long name", _spec("secretRef.name", "a" * 253), says=("Secret aaa",)),
     Semantic("another key", _spec("secretRef.key", "NOWHERE"), says=("NOWHERE",)),
     Semantic("a path as key", _spec("secretRef.key", "../../etc"), refused=True),

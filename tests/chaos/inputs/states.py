@@ -18,7 +18,7 @@ def is_final(obj: Mapping[str, Any]) -> bool:
     status, states = obj.get("status") or {}, _states(obj)
     if status.get("observedGeneration") != obj["metadata"]["generation"] or "Ready" not in states:
         return False
-    return "rotation" not in status or "Stalled" in states
+    return "rotation" not in status or "Stalled" in states or status.get("phase") == "Soaking"
 
 
 def complaint(obj: Mapping[str, Any]) -> str:
