@@ -88,9 +88,18 @@ def cast(names: Names, facts: Facts) -> dict[str, dict[str, Any] | None]:
 def workload(names: Names, facts: Facts, annotations: dict[str, str]) -> dict[str, Any]:
     """A Deployment without pods that reads the Secret."""
     container = {"name": "app", "image": "app", "envFrom": [{"secretRef": {"name": names.secret}}]}
-    template = {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [container]}}
-    spec = {"replicas": 0, "selector": {"matchLabels": {"app": "web"}}, "template": template}
-    found = _object("apps/v1", "Deployment", "web", {"namespace": facts.namespace}, spec=spec)
+    return _deployment("web", facts.namespace, container, annotations)
+
+
+def bystander(namespace: str) -> dict[str, Any]:
+    """A Deployment that reads nothing, without which Keyturn asks the namespace for Deployments only now and then."""
+    return _deployment("bystander", namespace, {"name": "app", "image": "app"}, {})
+
+
+def _deployment(name: str, namespace: str, container: dict[str, Any], annotations: dict[str, str]) -> dict[str, Any]:
+    template = {"metadata": {"labels": {"app": name}}, "spec": {"containers": [container]}}
+    spec = {"replicas": 0, "selector": {"matchLabels": {"app": name}}, "template": template}
+    found = _object("apps/v1", "Deployment", name, {"namespace": namespace}, spec=spec)
     found["metadata"]["annotations"] = annotations
     return found
 

@@ -6,16 +6,15 @@ import itertools
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final
 
 from sandbox.stage import Stage
 from tests.chaos.inputs.agreement import judge
+from tests.chaos.inputs.cast import bystander
 from tests.chaos.inputs.plans import Plan, plans
 from tests.chaos.inputs.play import Play
 from tests.chaos.inputs.setting import Setting, setting
 
 _runs = itertools.count(1)
-_OFFLINE_PER_INPUT: Final = 1
 
 
 @dataclass(frozen=True)
@@ -44,10 +43,11 @@ def run_inputs(stage: Stage, seed: int, total: int, parallel: int, *, offline: i
     started = time.monotonic()
     number = next(_runs)
     log = stage.control_plane.directory / f"inputs-{number}.log"
-    judged = judge(seed, total * _OFFLINE_PER_INPUT if offline is None else offline)
+    judged = judge(seed, total if offline is None else offline)
     with setting(stage, log) as table:
         names = [f"inputs-{number}-{place}" for place in range(parallel)]
-        stage.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in names])
+        for name in names:
+            stage.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}, bystander(name)])
         free = list(names)
         with ThreadPoolExecutor(parallel, thread_name_prefix="inputs") as pool:
             list(pool.map(lambda plan: _play(table, plan, free), plans(seed, total)))
