@@ -12,13 +12,13 @@ from tests.chaos.inputs.semantic import ALL, SEMANTIC
 from tests.e2e.scene import Scene
 
 SEED = 20261122
-INPUTS = 130
-SPECS = 700
+INPUTS = 100
+SPECS = 500
 
 
 @pytest.fixture(scope="module")
 def report(stage: Stage) -> InputsReport:
-    return run_inputs(stage, SEED, INPUTS, 16, offline=0)
+    return run_inputs(stage, SEED, INPUTS, 20, offline=0)
 
 
 def test_no_input_ends_in_a_crash(report: InputsReport) -> None:

@@ -231,8 +231,9 @@ class Play:
     def _answered_to(self, one: Input, row: Semantic) -> None:
         if not row.asks and not self._well("rotation", ANSWER_SECONDS):
             self._fault("I10", f"is wrong without a reason: {self._complaint('rotation')}", one)
-        if row.asks in ("provider", "account"):
+        if self._now["credential"] != self._base["credential"]:
             self._ill("provider")
+        if row.asks in ("provider", "account"):
             self._complains("provider", row.says, any, one)
         if row.asks in ("provider", "rotation"):
             self._asked_again(one)
@@ -266,8 +267,8 @@ class Play:
         self._since = len(self._setting.requests.requests)
         time.sleep(seconds)
         for path, count in self._writes().items():
-            # An account whose credential has changed is looked at within the interval; an Event comes after its status.
-            late = int("rotationproviders" in path or self._plan.hurried)
+            # An Event comes after its status.
+            late = int(self._plan.hurried)
             if path.endswith("/events"):
                 late = 1 if self._now["rival"] is None else 2
             if count > late:

@@ -34,11 +34,13 @@ class InputsReport:
     seconds: float = 0.0
 
 
-def run_inputs(stage: Stage, seed: int, total: int, parallel: int, *, offline: int | None = None) -> InputsReport:
+def run_inputs(
+    stage: Stage, seed: int, total: int, parallel: int, *, offline: int | None = None, only: int | None = None
+) -> InputsReport:
     """Send `total` inputs or a few more, from `parallel` plans at a time, each in a namespace of its own.
 
-    offline: how many specs are judged besides without an API server; as many as `total` by default. The same seed
-    makes the same plans. No other operator may run on the stage meanwhile.
+    offline: how many specs are judged besides without an API server; as many as `total` by default. only: play the
+    plan of this number and no other. The same seed makes the same plans. No other operator may run on the stage.
     """
     started = time.monotonic()
     number = next(_runs)
@@ -50,7 +52,8 @@ def run_inputs(stage: Stage, seed: int, total: int, parallel: int, *, offline: i
             stage.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}, bystander(name)])
         free = list(names)
         with ThreadPoolExecutor(parallel, thread_name_prefix="inputs") as pool:
-            list(pool.map(lambda plan: _play(table, plan, free), plans(seed, total)))
+            wanted = [plan for plan in plans(seed, total) if only in (None, plan.number)]
+            list(pool.map(lambda plan: _play(table, plan, free), wanted))
         for name in names:
             stage.api.http.delete(f"/api/v1/namespaces/{name}")
     found = table.found
