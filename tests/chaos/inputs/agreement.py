@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from keyturn.api.rules import Invalid
 from tests.api.samples import BASES, BLOCKS, validate, with_block
-from tests.chaos.inputs.mutators import Edit, edited, mutation
+from tests.chaos.inputs.mutators import Edit, alike, edited, mutation
 from tests.chaos.inputs.schema import Broken, by_rules, by_schema, spec_schema
 
 _NAMED_BY_USERS: Final = ".matchLabels"
@@ -54,9 +54,11 @@ def sample(seed: int, number: int) -> tuple[str, tuple[Edit, ...], dict[str, Any
     blocks = [None] if kind == "ClientSecretRotation" else [None, *BLOCKS]
     block = rng.choice(blocks)
     whole: dict[str, Any] = {"spec": copy.deepcopy(BASES[kind]) if block is None else with_block(kind, block)}
-    edits: list[Edit] = []
-    for _ in range(rng.choice((1, 1, 1, 2, 2, 3, 4))):
-        edit = mutation(rng, spec_schema(kind), whole["spec"])
+    schema = spec_schema(kind)
+    edits = alike(rng, schema, whole["spec"]) if rng.random() < 1 / 3 else []
+    whole = edited(whole, tuple(edits))
+    for _ in range(0 if edits else rng.choice((1, 1, 1, 2, 2, 3, 4))):
+        edit = mutation(rng, schema, whole["spec"])
         edits.append(edit)
         whole = edited(whole, (edit,))
     return kind, tuple(edits), as_stored(whole["spec"])

@@ -67,6 +67,24 @@ def mutation(rng: random.Random, schema: Mapping[str, Any], spec: Mapping[str, A
     return planted(schema, spec, path, value)
 
 
+def alike(rng: random.Random, schema: Mapping[str, Any], spec: Mapping[str, Any]) -> list[Edit]:
+    """Edits of several fields of one form, from few values: rules that compare fields are met at their very edge."""
+    groups: dict[str, list[Path]] = {}
+    for path, child in places(schema):
+        if "pattern" in child:
+            groups.setdefault(child["pattern"], []).append(path)
+    pattern = rng.choice([pattern for pattern, paths in groups.items() if len(paths) > 1])
+    known = [text for path in groups[pattern] if isinstance(text := _at(spec, path), str)]
+    few = rng.sample(EDGES, 3) if pattern.startswith("^([0-9]{") else [*known, "a"]
+    paths = rng.sample(groups[pattern], rng.randint(2, min(4, len(groups[pattern]))))
+    edits: list[Edit] = []
+    whole: dict[str, Any] = {"spec": dict(spec)}
+    for path in paths:
+        edits.append(planted(schema, whole["spec"], path, rng.choice(few)))
+        whole = edited(whole, (edits[-1],))
+    return edits
+
+
 def planted(schema: Mapping[str, Any], spec: Mapping[str, Any], path: Path, value: Any) -> Edit:
     """The edit that puts a value in its place; optional objects above it that are not there come with it."""
     for depth in range(2, len(path)):
@@ -118,6 +136,24 @@ DURATIONS: Final[tuple[str, ...]] = (
     *("0s", "1ms", "1s", "10s", "59m60s", "24h", "168h", "168h1ms", "99999h", "99999h99999h99999h99999h", "-5m", "+5m"),
     *("5", "1d", "1.5h", "\u0661m", "1h1h1h1h1h", "123456s", "1 h", "h", "1H", "PT1H", "9ms", "9s999ms", "1h0m0s0ms"),
 )
+EDGES: Final = (
+    "0s",
+    "1ms",
+    "99ms",
+    "100ms",
+    "1s",
+    "10s",
+    "60s",
+    "1m",
+    "2m",
+    "10m",
+    "15m",
+    "1h",
+    "24h",
+    "168h",
+    "168h1ms",
+)
+"""Bounds and defaults of durations in the schemas, and beyond."""
 NUMBERS: Final[tuple[Any, ...]] = (-1, 0, 1, 2, 5.0, 1.5, 2**31, 2**63 - 1, 2**63, 2**64, -(2**63) - 1, 1e300, "5")
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tests.chaos.inputs.cast import LONG_NAME, Cast, Facts, Names, cast
-from tests.chaos.inputs.mutators import Edit, edited, mutation
+from tests.chaos.inputs.mutators import Edit, alike, edited, mutation
 from tests.chaos.inputs.schema import spec_schema
 from tests.chaos.inputs.semantic import ALL, SEMANTIC, Semantic
 
@@ -88,9 +88,12 @@ def _generic(rng: random.Random, names: Names) -> Input:
     role = rng.choice(("rotation", "rotation", "provider"))
     whole = cast(names, _SHAPE)[role]
     assert whole is not None
+    schema = spec_schema(whole["kind"])
+    if rng.random() < 1 / 8:
+        return Input(role, tuple(alike(rng, schema, whole["spec"])))
     edits: list[Edit] = []
     for _ in range(rng.choice((1, 1, 1, 2))):
-        edit = mutation(rng, spec_schema(whole["kind"]), whole["spec"])
+        edit = mutation(rng, schema, whole["spec"])
         edits.append(edit)
         whole = edited(whole, (edit,))
     return Input(role, tuple(edits))
