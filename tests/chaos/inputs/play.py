@@ -177,9 +177,12 @@ class Play:
 
     def _put(self, obj: Mapping[str, Any]) -> httpx.Response:
         while True:
-            known = self._setting.http.get(path_of(obj)).json()
-            place = Edit(("metadata", "resourceVersion"), known["metadata"]["resourceVersion"])
-            content = json.dumps(edited(obj, (place,)))
+            known = self._setting.http.get(path_of(obj)).json()["metadata"]
+            # What others have put there is kept, as `kubectl apply` does.
+            kept = [
+                Edit(("metadata", name), known[name]) for name in ("resourceVersion", "finalizers") if name in known
+            ]
+            content = json.dumps(edited(obj, tuple(kept)))
             answer = self._setting.http.put(path_of(obj), content=content, headers=_JSON)
             if answer.status_code != 409:
                 return answer

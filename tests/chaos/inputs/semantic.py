@@ -200,6 +200,11 @@ SEMANTIC: Final[tuple[Semantic, ...]] = (
     ),
     Semantic("a due rotation without consent", _DUE, says=("acceptDowntime",), providers=("snaptrade",)),
     Semantic("an overlap too short", _both(_DUE, _spec("overlap", "0s")), says=("overlap",), providers=("janrain",)),
+    # Nothing wrong at all: it rotates, and what follows comes upon what that has left.
+    *(
+        Semantic(f"request {_short(text)!r}", _spec("rotationRequest", text), asks="", providers=("stytch", "janrain"))
+        for text in ("2026-11-a", "🔑", "r" * 253, "null", "a\nb", "\u202e", "../..", "{}")
+    ),
     # Time, as it cannot be meant.
     *(
         Semantic(f"{field} {text}", _spec(field, text), says=(field,), refused=refused)
