@@ -59,7 +59,7 @@ def cast(names: Names, facts: Facts) -> dict[str, dict[str, Any] | None]:
         "baseUrl": facts.url,
     }
     # Short, so that an address that swallows everything is given up soon.
-    around: dict[str, Any] = {"timeouts": {"connect": "1s", "read": "1s"}}
+    around: dict[str, Any] = {"timeouts": {"connect": "2s", "read": "4s"}}
     if names.clusterwide:
         around["namespaces"] = [facts.namespace]
     rotation = {
