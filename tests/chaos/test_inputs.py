@@ -63,3 +63,13 @@ def test_a_client_that_the_start_did_not_find_can_be_corrected(janrain_scene: Sc
     janrain_scene.wait_stalled("ClientNotFound")
     janrain_scene.put_rotation("b")
     janrain_scene.wait(lambda: janrain_scene.applied("start"), "the corrected client is rotated", seconds=8)
+
+
+def test_a_spec_that_becomes_invalid_right_after_a_rotation_is_answered(scene: Scene) -> None:
+    """I10, I11: its finalizer is still there then, and has to go although the spec names nothing that can be used."""
+    scene.put_rotation("a")
+    scene.operator()
+    scene.wait_ended()
+    scene.patch(scene.rotation_path, {"metadata": {"finalizers": ["keyturn.dev/rotation"]}, "spec": {"soak": "9999h"}})
+    scene.wait_stalled("InvalidSpec")
+    scene.wait(lambda: not scene.rotation()["metadata"].get("finalizers"), "the finalizer is gone")
