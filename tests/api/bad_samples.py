@@ -141,6 +141,7 @@ BAD: Final[tuple[Bad, ...]] = (
     Bad(NAMESPACED, "snaptrade.clientId", "", "must not be empty", block="snaptrade"),
     Bad(NAMESPACED, "snaptrade.secretRef.key", GONE, "is required", block="snaptrade"),
     Bad(NAMESPACED, "caBundle", 5, "must be text: put it in quotes"),
+    *(Bad(NAMESPACED, "caBundle", value, "base64-encoded") for value in ("-----BEGIN", "AAA", "größe")),
     Bad(NAMESPACED, "timeouts.read", "forever", _DURATION),
     Bad(NAMESPACED, "rateLimit.burst", 0, "must be at least 1"),
     Bad(NAMESPACED, "rateLimit.burst", 1001, "must be at most 1000"),

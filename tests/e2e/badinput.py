@@ -168,6 +168,13 @@ CASES: Final = (
     ),
     Bad("binary value", "SecretNotWritable", ("Secret m2m", "key CLIENT_SECRET", "binary"), put_value, make_binary),
     Bad(
+        "oversized value",
+        "SecretNotWritable",
+        ("Secret m2m", "key CLIENT_SECRET", "more than 16384 bytes"),
+        put_value,
+        lambda scene: scene.put_secret("m2m", {"CLIENT_SECRET": "x" * 16385, "OTHER": "untouched"}),
+    ),
+    Bad(
         "missing provider", "ProviderNotFound", ("RotationProvider stytch", "create it"), put_provider, remove_provider
     ),
     Bad(

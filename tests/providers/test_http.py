@@ -184,7 +184,14 @@ def test_base_urls(url: str, checked: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["http://api.example.com", "http://10.0.0.1", "http://localhost.example.com", "https://[::", "https://a:1234567"],
+    [
+        "http://api.example.com",
+        "http://10.0.0.1",
+        "http://localhost.example.com",
+        "https://[::",
+        "https://a:1234567",
+        "https://a:-1",
+    ],
 )
 def test_base_urls_that_would_show_credentials_or_are_none(url: str) -> None:
     with pytest.raises(ProviderConfigError, match=r"spec\.x\.baseUrl"):

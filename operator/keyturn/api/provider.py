@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from keyturn.api.base import Duration, KubeModel, ObjectName, SecretKey
 from keyturn.api.conditions import Condition
@@ -115,6 +117,15 @@ class RateLimit(KubeModel):
     """Requests that may be made at once after a quiet time."""
 
 
+def _base64(text: str | None) -> str | None:
+    """As API servers check the format "byte", line breaks apart."""
+    try:
+        base64.b64decode(re.sub("[\r\n]", "", text or ""), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("must be certificates in PEM format, base64-encoded") from None
+    return text
+
+
 class ProviderSpec(KubeModel):
     """Exactly one provider block, and how to talk to it."""
 
@@ -127,7 +138,9 @@ class ProviderSpec(KubeModel):
     namespaces: Annotated[list[NamespacePattern] | None, Field(min_length=1, max_length=256)] = None
     """Namespaces whose rotations may use this account: names, or beginnings of names followed by *. Required in a
     ClusterRotationProvider: who may use it can replace the secret of any of its clients."""
-    ca_bundle: Annotated[str | None, Field(max_length=1_048_576, json_schema_extra={"format": "byte"})] = None
+    ca_bundle: Annotated[
+        str | None, Field(max_length=1_048_576, json_schema_extra={"format": "byte"}), AfterValidator(_base64)
+    ] = None
     """Certificate authorities (PEM, base64-encoded) to trust for this provider instead of the system's."""
     timeouts: Timeouts = Timeouts()
     """Timeouts of calls to the provider."""

@@ -18,6 +18,8 @@ from keyturn.cluster.errors import Invalid, NotFound
 from keyturn.cluster.resources import ROTATIONS, SECRETS
 
 JOURNAL_ROTATION: Final = f"{GROUP}/rotation"
+LONGEST_VALUE: Final = 16 * 1024
+"""Longer ones do not fit into the headers and addresses in which providers are given them, percent-encoded at worst."""
 _PREVIOUS, _PENDING = "previous", "pending"
 # API servers (seen with 1.20) leave the time in managedFields alone while a manager owns the same fields, whatever
 # their values. Every write sets one of these annotations and removes the other, so that the time is that of the write.
@@ -153,6 +155,8 @@ def _view(raw: dict[str, Any], ref: SecretRef) -> SecretView:
         value = _decode(data, ref.key)
     except (UnicodeDecodeError, binascii.Error):
         problem = f"key {ref.key} holds binary content, not text: a client secret is text"
+    if value is not None and len(value.get_secret_value().encode()) > LONGEST_VALUE:
+        problem = f"key {ref.key} holds more than {LONGEST_VALUE} bytes: put the client secret in, and nothing else"
     if raw.get("immutable"):
         problem = "it is immutable: replace it by one that is not"
     return SecretView(

@@ -86,14 +86,15 @@ class Acts:
         raise TypeError(f"not an act: {type(step).__name__}")
 
     async def _observe(self, what: Aspect, world: World) -> World:
+        if what is Aspect.JOURNAL:
+            # Also looked for, to tidy up, where the spec has become invalid right after a rotation and names nothing.
+            return replace(world, journal=await secrets.read_journal(self._kube, self._owner))
         namespace, subject = self._owner.namespace, world.subject
         if what is Aspect.PROVIDER:
             view, self._provider = await self._accounts.find(namespace, subject.provider_ref)
             return replace(world, provider=view)
         if what is Aspect.SECRET:
             return replace(world, secret=await secrets.read_secret(self._kube, namespace, subject.secret_ref))
-        if what is Aspect.JOURNAL:
-            return replace(world, journal=await secrets.read_journal(self._kube, self._owner))
         if what is Aspect.CONSUMERS:
             consumers = await self._observers.look(namespace, subject.secret_ref.name, world.rollout_spec)
             return replace(world, consumers=consumers)

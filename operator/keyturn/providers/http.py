@@ -211,7 +211,7 @@ def checked_base_url(url: str, field: str) -> str:
         host, port = httpx.URL(url).host, httpx.URL(url).port
     except httpx.InvalidURL as error:
         raise ProviderConfigError(field, shape) from error
-    if not host or (port or 0) > 65535:
+    if not host or not 0 <= (port or 0) <= 65535:
         raise ProviderConfigError(field, shape)
     if not url.startswith("https://") and not _is_loopback(host):
         raise ProviderConfigError(field, "must begin with https://: plain http is only for loopback addresses")
