@@ -31,6 +31,15 @@ from keyturn.providers.quoting import MAX_QUOTE, quote
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 
+_NOT_SENT = (
+    *(httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout),
+    *(httpx.LocalProtocolError, httpx.UnsupportedProtocol),
+)
+_MAYBE_SENT = (
+    *(httpx.ReadTimeout, httpx.WriteTimeout, httpx.ReadError, httpx.WriteError, httpx.CloseError),
+    *(httpx.RemoteProtocolError, httpx.DecodingError, OSError),
+)
+
 
 class FakeTime:
     """A clock that passes only in sleep."""
@@ -346,21 +355,7 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(
     ("error", "effect"),
-    [
-        (httpx.ConnectError, Effect.NOT_APPLIED),
-        (httpx.ConnectTimeout, Effect.NOT_APPLIED),
-        (httpx.PoolTimeout, Effect.NOT_APPLIED),
-        (httpx.LocalProtocolError, Effect.NOT_APPLIED),
-        (httpx.UnsupportedProtocol, Effect.NOT_APPLIED),
-        (httpx.ReadTimeout, Effect.UNKNOWN),
-        (httpx.WriteTimeout, Effect.UNKNOWN),
-        (httpx.ReadError, Effect.UNKNOWN),
-        (httpx.WriteError, Effect.UNKNOWN),
-        (httpx.CloseError, Effect.UNKNOWN),
-        (httpx.RemoteProtocolError, Effect.UNKNOWN),
-        (httpx.DecodingError, Effect.UNKNOWN),
-        (OSError, Effect.UNKNOWN),
-    ],
+    [*((error, Effect.NOT_APPLIED) for error in _NOT_SENT), *((error, Effect.UNKNOWN) for error in _MAYBE_SENT)],
 )
 async def test_each_error_of_the_library(error: type[Exception], effect: Effect) -> None:
     def fail(_: httpx.Request) -> httpx.Response:

@@ -23,6 +23,7 @@ from keyturn.rotation.common import (
     move,
     previous_ends,
     wait_after,
+    wait_for,
     withdrawn,
     written_in_this_rotation,
 )
@@ -130,6 +131,10 @@ def _after_failed_call(world: World, spec: RotationSpec, journal: Journal) -> St
                 # Refused because the value is dead: an earlier call got through after all, or somebody else's.
                 return _start_or_recover(world, spec, journal)
             return Finish(Result.FAILED, f"the provider refused to start: {outcome.message}")
+        if outcome.failure is Failure.CLIENT_NOT_FOUND and spec.client_id != world.subject.client_id:
+            # Nothing was changed at the one that does not exist: the spec was corrected, as the message asks.
+            subject = world.subject.model_copy(update={"client_id": spec.client_id})
+            return wait_for(world.conflict) if world.conflict else Enter(move(world, Phase.STARTING, subject=subject))
         if world.record.start_sent:
             return Advance(world.record.model_copy(update={"start_sent": False}))
     # Looked at again after a pause, by asking the provider where it stands: never repeated blindly (I5).

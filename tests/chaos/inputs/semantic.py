@@ -176,12 +176,10 @@ SEMANTIC: Final[tuple[Semantic, ...]] = (
     Semantic("a path as key", _spec("secretRef.key", "../../etc"), refused=True),
     Semantic("the key ..", _spec("secretRef.key", ".."), says=("key ..",)),
     Semantic("another client", _spec("clientId", "nobody"), says=("client", "value"), providers=("stytch", "janrain")),
-    # Not Janrain: see test_inputs.py, test_a_client_that_the_start_did_not_find_can_be_corrected.
     Semantic(
         "another client, due",
         _both(_DUE, _spec("clientId", "nobody")),
         says=("lient", "alue", "acceptDowntime"),
-        providers=("stytch", "snaptrade"),
     ),
     *(
         Semantic(f"client {_short(text)!r}", _spec("clientId", text), says=("lient", "alue", "refuse"))
