@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -85,11 +86,14 @@ class Throttled(Disturbance):
 
     async def api(self, exchange: Exchange, onward: Onward) -> web.StreamResponse:
         self.acted()
-        now, what = time.monotonic(), api_write(exchange)
-        early = self._refused.get(what, 0.0) - now if what is not None else 0.0
-        if early > 0.2 * self._retry_after and what is not None and "/status" not in what:
-            self.guards.complaints.append(f"{what}: asked again {early:.1f} s before the end of Retry-After")
-        if what is not None:
+        what, now = api_write(exchange), time.monotonic()
+        if what is None and exchange.method == "GET" and exchange.path.endswith("/billing"):
+            what = "GET billing"
+        # What is wrong is said in the status at once, as far as that can be written.
+        if what is not None and not what.endswith("/status"):
+            early = self._refused.get(what, now) - now
+            if early > self._retry_after / 5:
+                self.guards.complaints.append(f"{what}: asked again {early:.1f} s before the end of Retry-After")
             self._refused[what] = now + self._retry_after
         return refusal(429, _REASONS[429], {"Retry-After": str(self._retry_after)})
 
@@ -215,22 +219,31 @@ class EventsCoalesced(Disturbance):
 
 
 class PagesExpire(Disturbance):
-    """Lists come in pages, and so many times the second page of each list is not there any more."""
+    """Lists come in pages, and so many times the second page of each list is not there any more.
+
+    Who watches must list first: the first watch of each kind is refused.
+    """
+
+    cuts_watches = True
 
     def __init__(self, times: int) -> None:
         self._times = times
-        self._expired: dict[str, int] = {}
+        self._expired = Counter[str]()
+        self._refused = set[str]()
 
     async def api(self, exchange: Exchange, onward: Onward) -> web.StreamResponse:
+        path = exchange.path
+        if exchange.is_watch and path not in self._refused:
+            self._refused.add(path)
+            return refusal(410, _REASONS[410])
         if exchange.method != "GET" or exchange.is_watch or "limit" not in exchange.query:
             return await onward(exchange)
-        path = exchange.path
         if "continue" in exchange.query:
-            self._expired[path] = self._expired.get(path, 0) + 1
+            self._expired[path] += 1
             self.acted()
             return refusal(410, _REASONS[410])
         answer = await onward(exchange)
-        if answer.status != 200 or self._expired.get(path, 0) >= self._times:
+        if answer.status != 200 or self._expired[path] >= self._times:
             return answer
         page = _json_of(answer)
         page["items"] = page["items"][:1]

@@ -72,7 +72,7 @@ def _requests() -> Iterator[Fault]:
     yield Fault("API 429 with Retry-After", throttled, _EACH, seconds=(8, 60))
     yield Fault("API 429 from the provider's answer on", throttled, _EACH, since=_JOURNAL, seconds=(8, 60))
     yield Fault("API 429 from the restart on", throttled, (STYTCH, _BACK), since=_RESTART, seconds=(8, 60))
-    yield Fault("410 in the middle of a paged list", _always(lambda: PagesExpire(3)), _EACH, since="start")
+    yield Fault("410 in the middle of a paged list", _always(lambda: PagesExpire(3)), _EACH, since=_RESTART)
     yield Fault("stale reads of Keyturn's objects", _always(lambda: Stale(2, *_OWN)), _EACH)
     yield Fault("stale reads of workloads", _always(lambda: Stale(2, *_WORKLOADS)), _EACH)
     yield Fault("stale reads of Secrets", _always(lambda: Stale(2, "secrets")), _EACH)
