@@ -6,11 +6,10 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from sandbox.stage import ROOT
+from tests.chaos.bugs import PACKAGE
 from tests.chaos.disturbances import Disturbance
 from tests.e2e.scene import Scene
 
-PACKAGE: Final = ROOT / "operator" / "keyturn"
 # Python imports a module of this name, where there is one, before anything else.
 _SITE: Final = """\
 import datetime, os, time
