@@ -58,9 +58,11 @@ class Campaign:
 Told = Callable[[Played], None]
 
 
-def references(stage: Stage, parallel: int, *, runs: int = REFERENCES) -> dict[Scenario, Reference]:
+def references(
+    stage: Stage, parallel: int, *, runs: int = REFERENCES, scenarios: Iterable[Scenario] = SCENARIOS
+) -> dict[Scenario, Reference]:
     """Run each scenario undisturbed, `runs` times. Raises AssertionError when one is not clean, or they differ."""
-    wanted = [Plan(scenario) for scenario in SCENARIOS for _ in range(runs)]
+    wanted = [Plan(scenario) for scenario in scenarios for _ in range(runs)]
     with ThreadPoolExecutor(parallel) as pool:
         played = list(pool.map(lambda plan: play(stage, plan, None), wanted))
     found: dict[Scenario, Reference] = {}

@@ -26,11 +26,25 @@ class Violation:
     detail: str
 
 
-def lost_for_good(plan: Plan) -> bool:
-    """Whether the one answer that an Immediate provider gives is lost: the exception that I9 names."""
-    if plan.site is None or plan.scenario.provider != "snaptrade":
-        return False
-    return plan.when is not When.FROZEN and _answer_lost(plan.site, plan.when)
+@dataclass(frozen=True)
+class Expected:
+    """What a plan leads to, other than an undisturbed run.
+
+    lost: the one answer that an Immediate provider gives is lost, the exception that I9 names. withdrawn: starts whose
+    value is lost, and which Stytch takes back. repeated: start calls beside those that the provider carries out.
+    """
+
+    lost: bool = False
+    withdrawn: int = 0
+    repeated: int = 0
+
+
+def expected(provider: str, site: Site | None, when: When | None) -> Expected:
+    """What a blow leads to."""
+    gone = site is not None and _answer_lost(site, when)
+    if provider == "snaptrade":
+        return Expected(lost=gone and when is not When.FROZEN)
+    return Expected(withdrawn=int(gone and provider == "stytch"))
 
 
 def _answer_lost(site: Site, when: When | None) -> bool:
@@ -41,7 +55,7 @@ def _answer_lost(site: Site, when: When | None) -> bool:
 
 def ended(scene: Scene, plan: Plan, status: dict[str, Any]) -> bool:
     """Whether nothing more is to come."""
-    if lost_for_good(plan):
+    if plan.expected.lost:
         return status.get("phase") == "Blocked"
     if status.get("phase") != plan.scenario.phase:
         return False
@@ -52,7 +66,7 @@ def judged(scene: Scene, plan: Plan, reference: dict[str, Any] | None) -> tuple[
     """What is wrong in the end, and the facts of it."""
     facts = facts_of(scene)
     found = [*_secrets_kept(scene, plan), *_traffic(scene, plan), *_log(scene)]
-    if lost_for_good(plan):
+    if plan.expected.lost:
         return [*found, *_blocked(scene, facts)], facts
     found += _calls(scene, plan, facts)
     if reference is not None:
@@ -104,12 +118,12 @@ def _differences(facts: dict[str, Any], reference: dict[str, Any]) -> list[Viola
 def _calls(scene: Scene, plan: Plan, facts: dict[str, Any]) -> list[Violation]:
     """I5: nothing is carried out twice but what Stytch's semantics allow: a start whose value is lost is withdrawn."""
     applied, back = facts["applied"], plan.scenario.phase == "Cancelled"
-    withdrawn = 1 if scene.provider == "stytch" and plan.site is not None and _answer_lost(plan.site, plan.when) else 0
+    withdrawn = plan.expected.withdrawn
     wanted = {"start": 1 + withdrawn}
     if scene.provider == "stytch":
         wanted |= {"rotate": 0 if back else 1, "cancel": withdrawn + (1 if back else 0)}
     found = [] if applied == wanted else [Violation("I5", f"carried out: {applied} instead of {wanted}")]
-    again = calls(scene, "start") - applied["start"]
+    again = calls(scene, "start") - applied["start"] - plan.expected.repeated
     if again:
         found.append(Violation("I5", f"{again} start calls too many"))
     return found
@@ -119,12 +133,12 @@ def _secrets_kept(scene: Scene, plan: Plan) -> list[Violation]:
     """I2, I3: the Secret holds the value in force, and nothing else of it was touched."""
     secret, simulator = scene.secret(), scene.account.simulator
     found = []
-    if not lost_for_good(plan) and not simulator.accepts(scene.client_id, secret.get("CLIENT_SECRET", "")):
+    if not plan.expected.lost and not simulator.accepts(scene.client_id, secret.get("CLIENT_SECRET", "")):
         found.append(Violation("I3", "the provider refuses the value in the Secret"))
     if secret.get("OTHER") != "untouched":
         found.append(Violation("I9", "another key of the Secret was touched"))
     back = plan.scenario.phase == "Cancelled"
-    if back != (secret.get("CLIENT_SECRET") == scene.first_secret) and not lost_for_good(plan):
+    if back != (secret.get("CLIENT_SECRET") == scene.first_secret) and not plan.expected.lost:
         found.append(Violation("I9", f"the Secret holds the {'new' if back else 'previous'} value"))
     if scene.provider == "stytch" and simulator.clients[scene.client_id].pending is not None:
         found.append(Violation("I5", "a value is left pending at the provider"))

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sandbox.controlplane.endpoint import Endpoint
 from sandbox.stage import NAMESPACE, SERVICE_ACCOUNT, Operator, Stage
-from tests.chaos.checks import Violation, ended, judged
+from tests.chaos.checks import Expected, Violation, ended, expected, judged
 from tests.chaos.proxy import proxy
 from tests.chaos.scenarios import Scenario, mend, provider_block, rotate, staged
 from tests.chaos.sites import Site
@@ -37,6 +37,29 @@ class Plan:
 
     def __str__(self) -> str:
         return f"{self.scenario}, {self.site} {self.when}" if self.site else f"{self.scenario}, undisturbed"
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Further ones of the operator."""
+        return ()
+
+    @property
+    def lasting(self) -> float:
+        """Seconds for which the rotation may be held up."""
+        return 0.0
+
+    @property
+    def expected(self) -> Expected:
+        """What it leads to, other than an undisturbed run."""
+        return expected(self.scenario.provider, self.site, self.when)
+
+    def guards(self, scene: Scene) -> Guards:
+        """What stands in the operator's way."""
+        return Guards(scene)
+
+    def code(self, scene: Scene, code: Path | None) -> Path | None:
+        """The folder with the `keyturn` package to run, when that of this checkout or `code` is not the one."""
+        return code
 
 
 @dataclass
@@ -67,18 +90,19 @@ def play(
     reference: the facts of the undisturbed run. code: a folder with another `keyturn` package to run. patience: seconds
     until the rotation must have ended.
     """
-    with staged(stage, plan.scenario) as scene, guarded(scene) as (guards, kubeconfig):
-        actors = _Actors(scene, kubeconfig, code, quick=plan.when is When.FROZEN)
+    with staged(stage, plan.scenario) as scene, guarded(scene, plan.guards(scene)) as (guards, kubeconfig):
+        actors = _Actors(scene, kubeconfig, plan.code(scene, code), quick=plan.when is When.FROZEN)
         played = Played(plan, False, guards.counted.seen)
         try:
             _begin(scene, plan, guards, actors)
-            _follow(scene, plan, guards, actors, patience)
+            _follow(scene, plan, guards, actors, patience + plan.lasting)
             played.violations += _no_more_writes(guards)
             found, played.facts = judged(scene, plan, reference)
             played.violations += found
         except AssertionError as error:
             played.violations.append(Violation("I9", str(error)[:3000]))
         played.violations += [Violation("I1", what) for what in guards.unannounced]
+        played.violations += [Violation("I9", what) for what in guards.complaints]
         played.reached = guards.struck.is_set()
         played.log = scene.log.read_text()
         actors.end()
@@ -87,7 +111,7 @@ def play(
 
 def _begin(scene: Scene, plan: Plan, guards: Guards, actors: _Actors) -> None:
     """Start an operator, and ask for the rotation when it is at work."""
-    actors.start()
+    actors.start(*plan.options)
     ready = f"/apis/keyturn.dev/v1alpha1/namespaces/{scene.namespace}/rotationproviders/{scene.provider}"
     scene.wait(lambda: (scene.get(ready) or {}).get("status"), "the provider object is looked at")
     guards.begin(actors.suffer, plan.site, plan.when)
@@ -154,7 +178,7 @@ def _follow(scene: Scene, plan: Plan, guards: Guards, actors: _Actors, patience:
         if status.get("phase") == "Blocked":
             # Where only the one that stands still has the provider's answer, it all depends on its being brought.
             actors.thaw()
-        if actors.dead() and not guards.struck.is_set():
+        if actors.dead() and (replaced or plan.when not in _STRUCK_DOWN):
             raise AssertionError(f"the operator has ended by itself:\n{scene.log.read_text()[-2000:]}")
         if time.monotonic() > deadline:
             raise AssertionError(f"not ended within {patience:g} s: {status}")
@@ -180,12 +204,12 @@ def _no_more_writes(guards: Guards) -> list[Violation]:
 
 
 @contextmanager
-def guarded(scene: Scene) -> Iterator[tuple[Guards, Path]]:
+def guarded(scene: Scene, guards: Guards) -> Iterator[tuple[Guards, Path]]:
     """Proxies before the API server and the provider; the kubeconfig leads through the one, the provider object through
 
     the other.
     """
-    guards, stage, plane = Guards(scene), scene.stage, scene.stage.control_plane
+    stage, plane = scene.stage, scene.stage.control_plane
     upstream = plane.service_account_endpoint(NAMESPACE, SERVICE_ACCOUNT)
     kubeconfig = plane.directory / f"kubeconfig-chaos-{scene.namespace}"
     stack = AsyncExitStack()
@@ -197,6 +221,7 @@ def guarded(scene: Scene) -> Iterator[tuple[Guards, Path]]:
     api, provider = stage.do(serve())
     try:
         Endpoint(api, upstream.ca_file, upstream.token).write_kubeconfig(kubeconfig, "chaos")
+        guards.kubeconfig = kubeconfig
         scene.put_provider(**provider_block(scene, provider))
         yield guards, kubeconfig
     finally:

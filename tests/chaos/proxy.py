@@ -23,11 +23,22 @@ _MAX_BODY: Final = 16 * 1024 * 1024
 
 
 @dataclass
+class TruncatedError(Exception):
+    """The answer ended early. body: as much of it as came. length: what was announced."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    length: int | None
+
+
+@dataclass(eq=False)
 class Exchange:
     """A request on its way.
 
     method, path: as they came, the path without the query. query: decoded. body: its bytes. `path` may be changed
-    before it is forwarded; the query goes on as it came, byte by byte.
+    before it is forwarded; the query goes on as it came, byte by byte. through: what makes other lines of those that
+    a watch is answered with.
     """
 
     request: web.Request
@@ -35,6 +46,7 @@ class Exchange:
     path: str
     body: bytes
     upstream: Upstream
+    through: Through | None = None
 
     @property
     def query(self) -> dict[str, str]:
@@ -45,20 +57,36 @@ class Exchange:
         return self.request.query.get("watch") in ("true", "1")
 
     async def forward(self) -> web.Response:
-        """Send it on, and return the whole answer, which is not sent back yet."""
+        """Send it on, and return the whole answer, which is not sent back yet. Raises TruncatedError."""
         async with self.upstream.send(self) as answer:
-            return web.Response(status=answer.status, headers=_kept(answer), body=await answer.read())
+            body = bytearray()
+            try:
+                async for piece in answer.content.iter_any():
+                    body += piece
+            except aiohttp.ClientPayloadError:
+                raise TruncatedError(answer.status, _kept(answer), bytes(body), answer.content_length) from None
+            return web.Response(status=answer.status, headers=_kept(answer), body=bytes(body))
 
-    async def stream(self, lines: Callable[[bytes], Awaitable[bytes]] | None = None) -> web.StreamResponse:
-        """Send it on, and the answer back piece by piece: for watches. `lines` may change each line, or take it out."""
+    async def stream(self) -> web.StreamResponse:
+        """Send it on, and the answer back piece by piece: for watches."""
         async with self.upstream.send(self) as answer:
             response = web.StreamResponse(status=answer.status, headers=_kept(answer))
             with contextlib.suppress(ConnectionError):  # who asked has gone
                 await response.prepare(self.request)
-                pieces = answer.content.iter_any() if lines is None else answer.content
+                pieces = answer.content.iter_any() if self.through is None else self.through(aiter(answer.content))
                 async for piece in pieces:
-                    await response.write(piece if lines is None else await lines(piece))
+                    await response.write(piece)
             return response
+
+    async def truncate(self, error: TruncatedError) -> web.StreamResponse:
+        """Answer with what came, then close the connection."""
+        response = web.StreamResponse(status=error.status, headers=error.headers)
+        response.content_length = error.length
+        await response.prepare(self.request)
+        await response.write(error.body)
+        if self.request.transport:
+            self.request.transport.close()
+        return response
 
     def drop(self) -> web.Response:
         """Reset the connection: no answer."""
@@ -70,6 +98,7 @@ class Exchange:
         return web.Response()  # goes nowhere
 
 
+Through = Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]]
 Guard = Callable[[Exchange], Awaitable[web.StreamResponse]]
 
 
@@ -119,6 +148,8 @@ async def proxy(address: str, guard: Guard, tls: ssl.SSLContext | None = None) -
         exchange = Exchange(request, request.method, request.path, await request.read(), upstream)
         try:
             return await guard(exchange)
+        except TruncatedError as error:
+            return await exchange.truncate(error)
         except aiohttp.ClientConnectionError:  # what is behind has gone, and so do we
             return exchange.drop()
 

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Callable
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
@@ -66,6 +67,10 @@ class Guards:
         self._counting = False
         self._stale: dict[str, Any] | None = None
         self._reads_left = 0
+        self.kubeconfig: Path | None = None
+        """Of the operator, once there is one."""
+        self.complaints: list[str] = []
+        """What the operator did wrong, as seen from here."""
         self.counted = Counted()
         self.struck = threading.Event()
         self.unannounced: list[str] = []
@@ -119,7 +124,7 @@ class Guards:
     async def _strike(self, exchange: Exchange, when: When) -> web.StreamResponse:
         if when in _ANSWERS:
             self.struck.set()
-            return _refusal(*_ANSWERS[when])
+            return refusal(*_ANSWERS[when])
         answer = await exchange.forward() if when is not When.BEFORE else None
         self._act(when)
         self.struck.set()
@@ -142,7 +147,7 @@ class Guards:
         return web.json_response(body)
 
 
-def _refusal(code: int, reason: str, headers: dict[str, str]) -> web.Response:
+def refusal(code: int, reason: str, headers: dict[str, str] | None = None) -> web.Response:
     """A Status as API servers word it (metav1.Status)."""
     status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code, "message": "x"}
     return web.json_response(status, status=code, headers=headers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
@@ -63,6 +64,23 @@ async def test_it_is_started_again(lives: list[Life], first: Life) -> None:
     stop.set()
     await asyncio.wait_for(running, 5)
     assert lives == []
+
+
+async def test_what_fails_beside_it_is_no_traceback_in_the_log(
+    lives: list[Life], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Seen when an API server answered 410 to all watches at once: each is a task of Kopf, and one of them ends it."""
+    stop, home = asyncio.Event(), asyncio.get_running_loop()
+
+    async def fail_together(**_: Any) -> None:
+        failures = [asyncio.create_task(raise_in_stream()) for _ in range(2)]
+        await asyncio.wait(failures)
+        home.call_soon_threadsafe(stop.set)
+
+    lives.append(fail_together)
+    await asyncio.wait_for(source(stop).run(), 5)
+    gc.collect()
+    assert "never retrieved" not in "".join(record.message for record in caplog.records if record.exc_info)
 
 
 async def test_it_is_not_started_again_after_the_end(lives: list[Life]) -> None:

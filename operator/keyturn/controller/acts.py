@@ -43,6 +43,8 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 _KEEP_RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_LONGEST_KEEP_RETRY_SECONDS: Final = 10.0
+"""Whatever the API server asks for: the value exists nowhere else meanwhile."""
 _REHEARSAL_STAMP: Final = "rehearsal"
 
 
@@ -190,7 +192,9 @@ class Acts:
                 return await keep_answer(kube, self._owner, journal, pending)
             except ClusterError as error:
                 _log.error("the new value waits in memory for its journal: %s", error, extra=context)
-            await asyncio.sleep(_KEEP_RETRY_SECONDS[min(attempt, len(_KEEP_RETRY_SECONDS) - 1)])
+                asked = error.retry_after.total_seconds() if error.retry_after is not None else 0.0
+            pause = _KEEP_RETRY_SECONDS[min(attempt, len(_KEEP_RETRY_SECONDS) - 1)]
+            await asyncio.sleep(max(pause, min(asked, _LONGEST_KEEP_RETRY_SECONDS)))
         raise AssertionError("unreachable")
 
     async def _spool_pending(self, entry: Entry, context: dict[str, str]) -> None:

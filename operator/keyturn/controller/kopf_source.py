@@ -78,6 +78,7 @@ class KopfSource:
     async def _run_once(self) -> None:
         """One life of Kopf. A thread that does not end when it is told to is left behind; it dies with the process."""
         loop = asyncio.new_event_loop()
+        loop.set_exception_handler(_note_left_failure)
         kopf_stop = asyncio.Event()
         ended = asyncio.Event()
 
@@ -156,6 +157,11 @@ async def operate(**how: Any) -> None:
         return await running
     failures = [task.exception() for task in tasks if task.done() and not task.cancelled()]
     raise next((failure for failure in failures if failure is not None), TimeoutError("some of its tasks hang"))
+
+
+def _note_left_failure(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Of several tasks of Kopf that fail together, one ends it; nobody asks what became of the others."""
+    _log.debug("left by Kopf: %s (%s)", context["message"], type(context.get("exception")).__name__)
 
 
 def _clear(loop: asyncio.AbstractEventLoop) -> None:
