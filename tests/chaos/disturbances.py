@@ -76,18 +76,21 @@ class Outage(Disturbance):
 
 
 class Throttled(Disturbance):
-    """429 for every request, which must not come again before its time."""
+    """429 for every request; a write must not come again before its time.
+
+    reads: nor must reads of the rotation, where no watch is there yet whose own failures are a reason to look again.
+    """
 
     cuts_watches = True
 
-    def __init__(self, retry_after: int) -> None:
-        self._retry_after = retry_after
+    def __init__(self, retry_after: int, *, reads: bool) -> None:
+        self._retry_after, self._reads = retry_after, reads
         self._refused: dict[str, float] = {}
 
     async def api(self, exchange: Exchange, onward: Onward) -> web.StreamResponse:
         self.acted()
         what, now = api_write(exchange), time.monotonic()
-        if what is None and exchange.method == "GET" and exchange.path.endswith("/billing"):
+        if self._reads and exchange.method == "GET" and exchange.path.endswith("/billing"):
             what = "GET billing"
         # What is wrong is said in the status at once, as far as that can be written.
         if what is not None and not what.endswith("/status"):

@@ -40,18 +40,6 @@ FAULT_BUGS: Final = (
         "stytch success, API 429 from the provider's answer on",
     ),
     _bug(
-        "half a list is taken for the whole",
-        "cluster/client.py",
-        '            page = await self._request("GET", resource, namespace, None, query=query, accept=accept)\n',
-        (
-            "            try:\n"
-            '                page = await self._request("GET", resource, namespace, None, query=query, accept=accept)\n'
-            "            except Expired:\n"
-            "                return items\n"
-        ),
-        "stytch success, 410 in the middle of a paged list",
-    ),
-    _bug(
         "an error in a stream ends the operator",
         "controller/kopf_source.py",
         "            await self._run_once()\n",
@@ -66,26 +54,11 @@ FAULT_BUGS: Final = (
         "stytch success, token expires",
     ),
     _bug(
-        "an error of the provider's server is taken for a refusal",
-        "providers/http.py",
-        "        case _:\n            return Effect.UNKNOWN, Failure.UNREACHABLE",
-        "        case _:\n            return Effect.NOT_APPLIED, Failure.UNREACHABLE",
-        "snaptrade success, start 500, applied",
-        "janrain success, start 500, applied",
-    ),
-    _bug(
         "redirects are followed",
         "providers/http.py",
         "follow_redirects=False",
         "follow_redirects=True",
         "snaptrade success, start redirected, applied",
         "janrain success, start redirected, applied",
-    ),
-    _bug(
-        "an answer of any length is read",
-        "providers/http.py",
-        "if len(body) > MAX_BODY:",
-        "if not MAX_BODY:",
-        "stytch success, get and token huge",
     ),
 )

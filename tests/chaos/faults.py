@@ -32,6 +32,7 @@ _JANRAIN: Final = Scenario("janrain", SUCCESS)
 _SNAPTRADE: Final = Scenario("snaptrade", SUCCESS)
 _EACH: Final = STYTCH, _BACK, _JANRAIN, _SNAPTRADE
 
+_INTENT: Final = "PATCH clientsecretrotations/billing/status"
 _JOURNAL: Final = "PATCH secrets/JOURNAL"
 _SECRET: Final = "PATCH secrets/m2m"
 _RESTART: Final = "PATCH deployments/web"
@@ -65,11 +66,14 @@ def _requests() -> Iterator[Fault]:
         return Slow(30 if full else 2)
 
     def throttled(full: bool) -> Disturbance:
-        return Throttled(10 if full else 3)
+        return Throttled(10 if full else 3, reads=False)
+
+    def throttled_at_first(full: bool) -> Disturbance:
+        return Throttled(10 if full else 3, reads=True)
 
     yield Fault("API slow", slow, _EACH, seconds=(12, 300))
     yield Fault("API slow from the provider's answer on", slow, (STYTCH, _SNAPTRADE), since=_JOURNAL, seconds=(12, 300))
-    yield Fault("API 429 with Retry-After", throttled, _EACH, seconds=(8, 60))
+    yield Fault("API 429 with Retry-After", throttled_at_first, _EACH, since=_INTENT, seconds=(8, 60))
     yield Fault("API 429 from the provider's answer on", throttled, _EACH, since=_JOURNAL, seconds=(8, 60))
     yield Fault("API 429 from the restart on", throttled, (STYTCH, _BACK), since=_RESTART, seconds=(8, 60))
     yield Fault("410 in the middle of a paged list", _always(lambda: PagesExpire(3)), _EACH, since=_RESTART)

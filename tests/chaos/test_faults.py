@@ -14,7 +14,7 @@ from tests.chaos.faultbugs import FAULT_BUGS
 from tests.chaos.faults import FAULTS, fault_plans
 from tests.chaos.scenarios import SUCCESS, Scenario
 
-PARALLEL: Final = 8  # most of them wait, most of the time
+PARALLEL: Final = 5  # most of them wait, most of the time
 _CHOSEN: Final = {
     "stytch success, API 503 from the provider's answer on",
     "stytch success, API 429 from the provider's answer on",
