@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from sandbox.stage import Stage
 from tests.chaos.bugs import Bug
+from tests.chaos.checks import Violation
 from tests.chaos.play import Plan, Played, play
 from tests.chaos.scenarios import SCENARIOS, Scenario
 from tests.chaos.sites import API, Site
@@ -87,11 +88,11 @@ def campaign(
     result = Campaign()
 
     def one(plan: Plan) -> Played:
-        done = play(stage, plan, known[plan.scenario].facts)
+        done = _play(stage, plan, known)
         for _ in range(_TRIES - 1):
             if done.reached or done.violations:
                 break
-            done = play(stage, plan, known[plan.scenario].facts)
+            done = _play(stage, plan, known)
         told(done)
         return done
 
@@ -102,6 +103,14 @@ def campaign(
             else:
                 result.unreached.append(done.plan)
     return result
+
+
+def _play(stage: Stage, plan: Plan, known: dict[Scenario, Reference]) -> Played:
+    """`play`; where it is the harness that fails, the others must not go with it."""
+    try:
+        return play(stage, plan, known[plan.scenario].facts)
+    except Exception as error:  # noqa: BLE001
+        return Played(plan, False, [], violations=[Violation("harness", f"{type(error).__name__}: {error}")])
 
 
 def caught(stage: Stage, known: dict[Scenario, Reference], bug: Bug) -> Played | None:
