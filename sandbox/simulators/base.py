@@ -199,8 +199,13 @@ async def running(
 ) -> AsyncIterator[str]:
     """Serve a simulator and give its base URL; port 0 takes a free one."""
     # Longer headers than servers commonly take: whoever sends them is answered, not cut off.
-    longest = {"max_line_size": _LONGEST_HEADER, "max_field_size": _LONGEST_HEADER}
-    runner = web.AppRunner(simulator.application(), access_log=None, shutdown_timeout=1, **longest)
+    runner = web.AppRunner(
+        simulator.application(),
+        access_log=None,
+        shutdown_timeout=1,
+        max_line_size=_LONGEST_HEADER,
+        max_field_size=_LONGEST_HEADER,
+    )
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port, ssl_context=tls).start()
