@@ -11,6 +11,9 @@ from sandbox.controlplane import ControlPlane
 from sandbox.stage import Stage
 from tests.e2e.scene import Scene
 
+# Failures in the shared checks show values, as those in tests do.
+pytest.register_assert_rewrite("tests.e2e.crash", "tests.e2e.ends")
+
 
 @pytest.fixture(scope="session")
 def control_plane() -> Iterator[ControlPlane]:

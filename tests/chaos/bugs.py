@@ -96,8 +96,7 @@ BUGS: Final = (
     _bug(
         "the status is written without a precondition",
         [_NO_PRECONDITION],
-        Plan(_STYTCH, Site(API, _STATUS, 5), When.STALE),
-        Plan(_STYTCH, Site(API, _STATUS, 3), When.STALE),
+        Plan(_STYTCH, Site(API, "PATCH clientsecretrotations/billing", 2), When.STALE),
     ),
     _bug(
         "a stale index is trusted",
@@ -109,8 +108,7 @@ BUGS: Final = (
                 "            pass\n",
             ),
         ],
-        Plan(_STYTCH, Site(API, _STATUS, 5), When.STALE),
-        Plan(_STYTCH, Site(API, _STATUS, 3), When.STALE),
+        Plan(_STYTCH, Site(API, "PATCH clientsecretrotations/billing", 2), When.STALE),
     ),
     _bug(
         "a conflict loses the status",

@@ -129,8 +129,8 @@ async def test_tls_with_a_server_that_speaks_none(subject: Subject) -> None:
     assert "TLS" in outcome.message
 
 
-@pytest.mark.parametrize("bundle", ["no base64!", base64.b64encode(b"no certificate").decode()])
-async def test_a_bundle_without_certificates_is_a_configuration_error(subject: Subject, bundle: str) -> None:
+async def test_a_bundle_without_certificates_is_a_configuration_error(subject: Subject) -> None:
+    bundle = base64.b64encode(b"no certificate").decode()
     with pytest.raises(ProviderConfigError) as raised:
         provider_of(subject, subject.simulator(), "https://127.0.0.1:1", caBundle=bundle)
     assert raised.value.field == "spec.caBundle"
