@@ -20,6 +20,7 @@ from tests.chaos.strike import When
 REFERENCES: Final = 2
 _TRIES: Final = 3
 _BUG_PATIENCE: Final = 30.0
+_REFUSALS: Final = (When.CONFLICT, When.THROTTLED, When.FAILED)
 _KILLS_AND_LOSS: Final = (When.BEFORE, When.AFTER, When.LOST)
 
 
@@ -33,13 +34,14 @@ class Reference:
 
     def plans(self) -> list[Plan]:
         """A plan for each site and each blow that makes sense there."""
-        return [Plan(self.scenario, site, when) for site in self.sites for when in _blows(site)]
+        return [Plan(self.scenario, site, when) for at, site in enumerate(self.sites) for when in _blows(site, at)]
 
 
-def _blows(site: Site) -> list[When]:
+def _blows(site: Site, at: int) -> list[When]:
+    """at: the place of the site in its rotation: the API server's refusals take turns."""
     if site.side == API:
         stale = [When.STALE] if "clientsecretrotations" in site.what else []
-        return [*_KILLS_AND_LOSS, When.CONFLICT, When.THROTTLED, When.FAILED, When.FROZEN, *stale]
+        return [*_KILLS_AND_LOSS, _REFUSALS[at % len(_REFUSALS)], When.FROZEN, *stale]
     # What only asks is lost in the same way before it arrives and after.
     return [*_KILLS_AND_LOSS, When.FROZEN] if site.changes else [When.AFTER, When.LOST]
 

@@ -172,7 +172,8 @@ def _follow(scene: Scene, plan: Plan, guards: Guards, actors: _Actors, patience:
         if plan.scenario.mended and not mended and _has_failed(status):
             mend(scene)
             mended = True
-        if ended(scene, plan, status):
+        # What has ended already when it is struck must still be so when the next operator has looked at it.
+        if ended(scene, plan, status) and (not replaced or guards.looked_after.is_set()):
             actors.thaw()
             return
         if status.get("phase") == "Blocked":

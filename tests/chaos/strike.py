@@ -73,6 +73,8 @@ class Guards:
         """What the operator did wrong, as seen from here."""
         self.counted = Counted()
         self.struck = threading.Event()
+        self.looked_after = threading.Event()
+        """An operator has listed or watched all rotations since the blow: the one that has been struck, or the next."""
         self.unannounced: list[str] = []
         """Changing calls of the provider that found no intent, finalizer or journal in the cluster (I1, I2)."""
 
@@ -92,6 +94,8 @@ class Guards:
         kind = exchange.path.removeprefix(_CLUSTER_WIDE)
         if kind in _NAMESPACED:
             exchange.path = f"{_CLUSTER_WIDE}namespaces/{self._scene.namespace}/{kind}"
+            if kind == _ROTATION and self.struck.is_set():
+                self.looked_after.set()
         if self._stale is not None and self.struck.is_set() and exchange.method == "GET" and _ROTATION in exchange.path:
             return await self._answer_stale(exchange)
         return await self._pass(exchange, API, api_write(exchange))
