@@ -23,6 +23,7 @@ from tests.e2e.scene import Scene
 PATIENCE: Final = 90.0
 QUIET: Final = 1.0
 """Seconds without a write after the end."""
+_POLL: Final = 0.25
 _QUICK_LEASE: Final = ["--lease-duration", "6", "--renew-deadline", "4", "--retry-period", "0.5"]
 _STRUCK_DOWN: Final = KILLS | {When.FROZEN}
 
@@ -183,7 +184,7 @@ def _follow(scene: Scene, plan: Plan, guards: Guards, actors: _Actors, patience:
             raise AssertionError(f"the operator has ended by itself:\n{scene.log.read_text()[-2000:]}")
         if time.monotonic() > deadline:
             raise AssertionError(f"not ended within {patience:g} s: {status}")
-        time.sleep(0.1)
+        time.sleep(_POLL)
 
 
 def _has_failed(status: dict[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""A sample of `make chaos`: some of the plans, and the seeded bugs that they catch; the rest takes half an hour."""
+"""A sample of `make chaos`: some of the plans, and the seeded bugs that they catch; the rest takes an hour."""
 
 from __future__ import annotations
 
