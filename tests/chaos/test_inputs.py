@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sandbox.simulators.faults import How
 from sandbox.stage import Stage
 from tests.chaos.inputs.agreement import judge, sample
 from tests.chaos.inputs.plans import plans
@@ -63,6 +64,35 @@ def test_a_client_that_the_start_did_not_find_can_be_corrected(janrain_scene: Sc
     janrain_scene.put_rotation("a")
     janrain_scene.wait_ended()
     assert janrain_scene.applied("start") == 1
+
+
+def test_a_client_that_is_corrected_while_the_provider_is_asked(janrain_scene: Scene) -> None:
+    """I1, I5: that nothing was changed cannot be written at once, and must not pass for an answer that was lost."""
+    scene = janrain_scene
+    scene.account.simulator.add_fault("start", How.PROPER, delay=2, caller="keyturn")
+    scene.put_rotation("a", clientId="nobody")
+    scene.operator()
+    scene.wait(lambda: scene.status().get("rotation", {}).get("startSent"), "the call is under way")
+    scene.put_rotation("a")
+    scene.wait_ended()
+    assert scene.applied("start") == 1
+    assert "read again: patch clientsecretrotations" in scene.log.read_text()
+
+
+def test_a_client_that_is_corrected_to_one_that_is_taken(janrain_scene: Scene) -> None:
+    """I5, I6, I10: said, and not mistaken for an answer that was lost; when the other has gone, it goes on."""
+    scene = janrain_scene
+    scene.put_secret("m3m", {"CLIENT_SECRET": scene.first_secret})
+    scene.put_rotation(None, name="rival", secretRef={"name": "m3m", "key": "CLIENT_SECRET"})
+    scene.put_rotation("a", clientId="nobody")
+    scene.operator()
+    scene.wait_stalled("ClientNotFound")
+    scene.put_rotation("a")
+    scene.wait_stalled("ClientConflict")
+    assert scene.applied("start") == 0
+    scene.delete(f"{scene.rotation_path.rpartition('/')[0]}/rival")
+    scene.wait_ended()
+    assert scene.applied("start") == 1
 
 
 def test_a_spec_that_becomes_invalid_right_after_a_rotation_is_answered(scene: Scene) -> None:

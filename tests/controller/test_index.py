@@ -192,6 +192,18 @@ def test_a_running_rotation_keeps_its_client_whatever_its_spec_says_by_now() -> 
     assert index.conflict(("ns", "two")) is None
 
 
+def test_a_running_rotation_claims_what_its_spec_names_by_now_as_well() -> None:
+    """I6: where its own client does not exist, it goes on with the one that the spec is corrected to."""
+    index = index_of(rotation("one", client="1"), rotation("two", client="2", secret="other"), provider())
+    corrected = rotation("one", client="2", version=2)
+    corrected["status"] = {"rotation": {"subject": rotation("one", client="1")["spec"]}}
+    assert ("ns", "two") in index.put_rotation(corrected)
+    assert reason(index.conflict(("ns", "one"))) == "ClientConflict"
+    assert reason(index.conflict(("ns", "two"))) == "ClientConflict"
+    assert index.drop_rotation(("ns", "two")) == {("ns", "one")}
+    assert index.conflict(("ns", "one")) is None
+
+
 def test_both_hear_of_it_when_they_turn_out_to_be_of_one_account() -> None:
     """I6: the one whose provider did not change as well."""
     index = index_of(rotation("one"), rotation("two", provider="another"), provider())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from keyturn.api.provider import ProviderKind, account_of
@@ -29,6 +30,16 @@ _KEPT_METADATA = (
 )
 
 _WORDS = (CANCEL_ANNOTATION, RESUME_ANNOTATION)
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """What no two rotations may have in common: keys of a Secret, or a client of an account."""
+
+    provider: ProviderKey
+    secret: Key
+    keys: frozenset[str]
+    client: str
 
 
 class Index:
@@ -65,14 +76,15 @@ class Index:
             return set()
         kept = _trim(raw)
         self._rotations[key] = kept
-        if known is not None and known["spec"] == kept["spec"] and _links(known) == _links(kept):
+        if known is not None and known["spec"] == kept["spec"] and _claims(known) == _claims(kept):
             return set() if self._echo(key, known, kept) else {key}
         affected = self._unlink(key, known) if known is not None else set()
-        provider, secret, client = _links(kept)
-        self._by_provider[provider].add(key)
-        self._by_secret[secret].add(key)
-        self._by_client[client].add(key)
-        return affected | self._by_secret[secret] | self._by_client[client] | {key}
+        for claim in _claims(kept):
+            self._by_provider[claim.provider].add(key)
+            self._by_secret[claim.secret].add(key)
+            self._by_client[claim.client].add(key)
+            affected |= self._by_secret[claim.secret] | self._by_client[claim.client]
+        return affected | {key}
 
     def drop_rotation(self, key: Key) -> set[Key]:
         """Forget an object that is gone; the answer is which other rotations may be affected."""
@@ -110,51 +122,58 @@ class Index:
         raw = self._rotations.get(key)
         if raw is None:
             return None
-        _, secret, client = _links(raw)
-        ours = _written_keys(raw)
-        for other in sorted(self._by_secret[secret] - {key}):
-            shared = ours & _written_keys(self._rotations[other])
-            if shared:
-                where = f"Secret {secret[1]}, key {min(shared)}"
-                message = (
-                    f"ClientSecretRotation {other[1]} writes {where} too: delete one of the two, or change its key"
-                )
-                return Problem("SecretConflict", message)
-        account = self._account(raw)
-        for other in sorted(self._by_client[client] - {key}):
-            if account == self._account(self._rotations[other]):
+        claims = _claims(raw)
+        found = (self._secret_conflict(key, claim) or self._client_conflict(key, claim) for claim in claims)
+        return next((problem for problem in found if problem is not None), None)
+
+    def _secret_conflict(self, key: Key, ours: _Claim) -> Problem | None:
+        for other in sorted(self._by_secret[ours.secret] - {key}):
+            for theirs in _claims(self._rotations[other]):
+                shared = ours.keys & theirs.keys if theirs.secret == ours.secret else frozenset()
+                if shared:
+                    where = f"Secret {ours.secret[1]}, key {min(shared)}"
+                    message = f"ClientSecretRotation {other[1]} writes {where} too"
+                    return Problem("SecretConflict", f"{message}: delete one of the two, or change its key")
+        return None
+
+    def _client_conflict(self, key: Key, ours: _Claim) -> Problem | None:
+        account = self._account(ours.provider)
+        for other in sorted(self._by_client[ours.client] - {key}):
+            claims = _claims(self._rotations[other])
+            if any(account == self._account(theirs.provider) for theirs in claims if theirs.client == ours.client):
                 name = f"{other[0]}/{other[1]}"
-                message = (
-                    f"ClientSecretRotation {name} rotates client {client} of the same account: delete one of the two"
-                )
-                return Problem("ClientConflict", message)
+                message = f"ClientSecretRotation {name} rotates client {ours.client} of the same account"
+                return Problem("ClientConflict", f"{message}: delete one of the two")
         return None
 
     def _concerned(self, provider: ProviderKey) -> set[Key]:
         """The rotations that use a provider, and those of clients with the same names, which may be of its account."""
         users = self.rotations_of(provider)
-        return users.union(*(self._by_client[_links(self._rotations[user])[2]] for user in users))
+        claims = [claim for user in users for claim in _claims(self._rotations[user])]
+        return users.union(*(self._by_client[claim.client] for claim in claims))
 
-    def _account(self, raw: dict[str, Any]) -> object:
+    def _account(self, provider: ProviderKey) -> object:
         """What tells provider accounts apart: two objects may describe the same one."""
-        provider, _, _ = _links(raw)
         known = self._providers.get(provider)
         return (account_of(known["spec"]) if known is not None else None) or provider
 
     def _unlink(self, key: Key, known: dict[str, Any]) -> set[Key]:
         """Forget the links of an object; the answer is who shared the Secret or the client with it."""
-        provider, secret, client = _links(known)
-        affected = self._by_secret[secret] | self._by_client[client]
-        _discard(self._by_provider, provider, key)
-        _discard(self._by_secret, secret, key)
-        _discard(self._by_client, client, key)
+        affected: set[Key] = set()
+        for claim in _claims(known):
+            affected |= self._by_secret[claim.secret] | self._by_client[claim.client]
+        for claim in _claims(known):
+            _discard(self._by_provider, claim.provider, key)
+            _discard(self._by_secret, claim.secret, key)
+            _discard(self._by_client, claim.client, key)
         return affected
 
 
 def _discard(table: dict[T, set[Key]], entry: T, key: Key) -> None:
-    table[entry].discard(key)
-    if not table[entry]:
-        del table[entry]
+    if entry in table:
+        table[entry].discard(key)
+        if not table[entry]:
+            del table[entry]
 
 
 def key_of(raw: dict[str, Any]) -> Key:
@@ -188,21 +207,20 @@ def _version(raw: dict[str, Any]) -> int:
     return int(raw["metadata"]["resourceVersion"])
 
 
-def _subject(raw: dict[str, Any]) -> dict[str, Any]:
-    """What is being rotated, which an edit of the spec does not change before the end; else what would be."""
+def _claims(raw: dict[str, Any]) -> tuple[_Claim, ...]:
+    """What is being rotated, which an edit of the spec does not change before the end; and what the spec names."""
     running = (raw.get("status") or {}).get("rotation")
-    subject: dict[str, Any] = running["subject"] if running else raw["spec"]
-    return subject
+    namespace = raw["metadata"]["namespace"]
+    claims = [_claim(subject, namespace) for subject in (*([running["subject"]] if running else []), raw["spec"])]
+    return tuple(dict.fromkeys(claims))
 
 
-def _links(raw: dict[str, Any]) -> tuple[ProviderKey, Key, str]:
-    subject, namespace = _subject(raw), raw["metadata"]["namespace"]
-    provider = subject.get("providerRef") or {}
+def _claim(subject: dict[str, Any], namespace: str) -> _Claim:
+    provider, secret = subject.get("providerRef") or {}, subject.get("secretRef") or {}
     kind = provider.get("kind", ProviderKind.ROTATION_PROVIDER)
-    secret = (subject.get("secretRef") or {}).get("name", "")
-    return provider_key(kind, namespace, provider.get("name", "")), (namespace, secret), subject.get("clientId", "")
-
-
-def _written_keys(raw: dict[str, Any]) -> set[str]:
-    ref = _subject(raw).get("secretRef") or {}
-    return {ref[field] for field in ("key", "clientIdKey", "previousKey") if ref.get(field)}
+    return _Claim(
+        provider=provider_key(kind, namespace, provider.get("name", "")),
+        secret=(namespace, secret.get("name", "")),
+        keys=frozenset(secret[field] for field in ("key", "clientIdKey", "previousKey") if secret.get(field)),
+        client=subject.get("clientId", ""),
+    )

@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from keyturn.api.rotation import CANCEL_ANNOTATION, RESUME_ANNOTATION, RotationStatus
+from keyturn.api.rotation import CANCEL_ANNOTATION, RESUME_ANNOTATION, RotationRecord, RotationStatus
 from keyturn.api.rules import Invalid, validate_rotation
 from keyturn.cluster import events, rotations
 from keyturn.cluster.client import Kube
@@ -35,6 +35,8 @@ from keyturn.rotation.steps import Advance, Enter, Finish, Rest, SetFinalizer, S
 from keyturn.rotation.world import UNOBSERVED, Problem, World
 
 _log = logging.getLogger(__name__)
+
+Intent = tuple[str, datetime]
 
 _MOST_STEPS: Final = 100
 _PROGRESS_EVERY: Final = timedelta(seconds=2)
@@ -63,6 +65,7 @@ class Reconciler:
         self.stopping = False
         """Set when the process ends or does not lead any more: passes stop at the next step, which another takes up."""
         self._progress_written: dict[Key, datetime] = {}
+        self._refused: dict[Key, Intent] = {}
 
     async def reconcile(self, key: Key) -> Again | None:
         """Work on the rotation of this key. None: nothing to do until something changes."""
@@ -90,6 +93,19 @@ class Reconciler:
         self._index.drop_rotation(key)
         self._observers.unfollow(key)
         self._progress_written.pop(key, None)
+        self._refused.pop(key, None)
+
+    def refused(self, key: Key, record: RotationRecord) -> None:
+        """The call of this record's intent to start was refused: known also when that cannot be written at once."""
+        self._refused[key] = _intent(record)
+
+    def _status(self, key: Key, raw: dict[str, Any]) -> RotationStatus:
+        """As it was written, but for a call that is known to have been refused: it would be taken for a lost answer."""
+        status = RotationStatus.model_validate(raw.get("status") or {})
+        running = status.rotation
+        if running is None or not running.start_sent or self._refused.get(key) != _intent(running):
+            return status
+        return status.model_copy(update={"rotation": running.model_copy(update={"start_sent": False})})
 
     def _world(self, key: Key, raw: dict[str, Any]) -> World:
         """The world before anything was looked at."""
@@ -104,7 +120,7 @@ class Reconciler:
             deleting="deletionTimestamp" in meta,
             finalizer=rotations.has_finalizer(raw),
             spec=Problem("InvalidSpec", str(spec)) if isinstance(spec, Invalid) else spec,
-            status=RotationStatus.model_validate(raw.get("status") or {}),
+            status=self._status(key, raw),
             fresh_id=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
             conflict=self._index.conflict(key),
             cancel_request=words.get(CANCEL_ANNOTATION),
@@ -163,6 +179,8 @@ class _Pass:
             await self._record(step)
             self._world = after_recording(self._world, step)
         elif isinstance(step, Advance):
+            if self._world.record.start_sent and not step.record.start_sent:
+                self._r.refused(self._key, self._world.record)
             self._world = replace(self._world, status=self._advanced(step))
         elif isinstance(step, SetFinalizer):
             self._keep(await rotations.write_finalizer(self._r._kube, self._raw, present=step.present))
@@ -251,6 +269,11 @@ def _after(error: ClusterError) -> Again:
     """When to try again what the API server did not do."""
     delay = error.retry_after.total_seconds() if error.retry_after else None
     return Again(delay, LONGEST_DELAY if error.lasting else _LONGEST_OUTAGE_DELAY)
+
+
+def _intent(record: RotationRecord) -> Intent:
+    """Each intent to start has a time of its own."""
+    return record.id, record.phase_started_time
 
 
 def _without_progress(status: RotationStatus) -> dict[str, Any]:

@@ -6,6 +6,7 @@ whose answer did not come, the provider is asked where it stands; a start is nev
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -43,6 +44,7 @@ from keyturn.rotation.steps import (
 from keyturn.rotation.world import Operation, World
 
 LOST_POLL: Final = timedelta(seconds=10)
+CLIENT_POLL: Final = timedelta(minutes=5)
 # An intent older than this is written anew before the call, because the end of the old value is counted from it.
 START_FRESHNESS: Final = timedelta(minutes=1)
 
@@ -131,11 +133,14 @@ def _after_failed_call(world: World, spec: RotationSpec, journal: Journal) -> St
                 # Refused because the value is dead: an earlier call got through after all, or somebody else's.
                 return _start_or_recover(world, spec, journal)
             return Finish(Result.FAILED, f"the provider refused to start: {outcome.message}")
+        if world.record.start_sent:
+            return Advance(world.record.model_copy(update={"start_sent": False}))
         if outcome.failure is Failure.CLIENT_NOT_FOUND and spec.client_id != world.subject.client_id:
             # Nothing was changed at the one that does not exist: the spec was corrected, as the message asks.
             subject = world.subject.model_copy(update={"client_id": spec.client_id})
             return wait_for(world.conflict) if world.conflict else Enter(move(world, Phase.STARTING, subject=subject))
-        if world.record.start_sent:
-            return Advance(world.record.model_copy(update={"start_sent": False}))
+        if outcome.failure is Failure.CLIENT_NOT_FOUND:
+            # Each try writes the intent and that it was not carried out; a corrected spec is seen at once (I12).
+            return wait_after(operation, replace(outcome, retry_after=CLIENT_POLL))
     # Looked at again after a pause, by asking the provider where it stands: never repeated blindly (I5).
     return wait_after(operation, outcome)
