@@ -20,7 +20,6 @@ from sandbox.simulators.faults import REDIRECT_TARGET, Fault, Faults, How, Reply
 
 # Token calls of a hundred pods must not push out the calls that a test asks about: the rings are per operation.
 RECORDED_CALLS = 1000
-_LONGEST_HEADER = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,14 +197,7 @@ async def running(
     simulator: Simulator, *, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[str]:
     """Serve a simulator and give its base URL; port 0 takes a free one."""
-    # Longer headers than servers commonly take: whoever sends them is answered, not cut off.
-    runner = web.AppRunner(
-        simulator.application(),
-        access_log=None,
-        shutdown_timeout=1,
-        max_line_size=_LONGEST_HEADER,
-        max_field_size=_LONGEST_HEADER,
-    )
+    runner = web.AppRunner(simulator.application(), access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port, ssl_context=tls).start()

@@ -101,7 +101,7 @@ async def answer(request: web.Request, fault: Fault, proper: Reply) -> web.Strea
         case How.PROPER | How.STATUS:
             return web.json_response(proper.body, status=proper.status, headers=headers)
         case How.DROP:
-            return _drop(request)
+            return drop(request)
         case How.TRUNCATE:
             return await _truncate(request, proper, headers)
         case How.MALFORMED:
@@ -113,7 +113,8 @@ async def answer(request: web.Request, fault: Fault, proper: Reply) -> web.Strea
             return web.Response(status=307, headers={**headers, "Location": REDIRECT_TARGET})
 
 
-def _drop(request: web.Request) -> web.Response:
+def drop(request: web.Request) -> web.Response:
+    """Reset the connection of a request; what this returns goes nowhere."""
     if transport := request.transport:
         connection = transport.get_extra_info("socket")
         # Lingering for no time makes the kernel send a reset instead of an orderly end.

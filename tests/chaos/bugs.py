@@ -97,6 +97,8 @@ BUGS: Final = (
         "the status is written without a precondition",
         [_NO_PRECONDITION],
         Plan(_STYTCH, Site(API, "PATCH clientsecretrotations/billing", 2), When.STALE),
+        Plan(_STYTCH, Site(API, _STATUS, 5), When.STALE),
+        Plan(_STYTCH, Site(API, _STATUS, 3), When.STALE),
     ),
     _bug(
         "a stale index is trusted",

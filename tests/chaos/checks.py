@@ -87,6 +87,7 @@ def facts_of(scene: Scene) -> dict[str, Any]:
     conditions = {item["type"]: [item["status"], item["reason"]] for item in status.get("conditions", [])}
     # Whether it was the rotation or a later look that found the value good.
     conditions = {name: ["True", "good"] if said in _GOOD else said for name, said in conditions.items()}
+    # Such a look also says so, which the way back does not.
     if conditions.get("CredentialVerified") == ["True", "Accepted"]:
         del conditions["CredentialVerified"]
     return {

@@ -16,9 +16,9 @@ from typing import Any, Final
 from aiohttp import web
 
 from sandbox.stage import NAMESPACE, SERVICE_ACCOUNT
-from tests.chaos.proxy import Exchange
 from tests.chaos.sites import api_write
 from tests.chaos.strike import Guards, refusal
+from tests.e2e.proxy import Exchange
 from tests.e2e.scene import Scene
 
 Onward = Callable[[Exchange], Awaitable[web.StreamResponse]]

@@ -10,15 +10,14 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from sandbox.stage import Stage
 from tests.chaos.checks import Expected
 from tests.chaos.clocks import clock_folder, with_clock
 from tests.chaos.disturbances import Disturbance
-from tests.chaos.play import PATIENCE, Plan, Played, play
-from tests.chaos.proxy import Exchange
+from tests.chaos.play import Plan
 from tests.chaos.scenarios import SUCCESS, Scenario
 from tests.chaos.sites import api_write
 from tests.chaos.strike import Guards, When
+from tests.e2e.proxy import Exchange
 from tests.e2e.scene import Scene
 
 STYTCH: Final = Scenario("stytch", SUCCESS)
@@ -134,17 +133,3 @@ class FaultPlan(Plan):
 
     def code(self, scene: Scene, code: Path | None) -> Path | None:
         return with_clock(clock_folder(scene), code) if self.fault.clock else code
-
-
-def play_fault(
-    stage: Stage,
-    scenario: Scenario,
-    fault: Fault,
-    reference: dict[str, Any] | None,
-    *,
-    full: bool = False,
-    code: Path | None = None,
-    patience: float = PATIENCE,
-) -> Played:
-    """Play a scenario under a fault; as `play`, which this is short for."""
-    return play(stage, FaultPlan(scenario, fault=fault, full=full), reference, code=code, patience=patience)

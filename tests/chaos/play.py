@@ -14,10 +14,10 @@ from typing import Any, Final
 from sandbox.controlplane.endpoint import Endpoint
 from sandbox.stage import NAMESPACE, SERVICE_ACCOUNT, Operator, Stage
 from tests.chaos.checks import Expected, Violation, ended, expected, judged
-from tests.chaos.proxy import proxy
 from tests.chaos.scenarios import Scenario, mend, provider_block, rotate, staged
 from tests.chaos.sites import Site
 from tests.chaos.strike import KILLS, Guards, When
+from tests.e2e.proxy import proxy
 from tests.e2e.scene import Scene
 
 PATIENCE: Final = 90.0

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sandbox.stage import NAMESPACE, SERVICE_ACCOUNT, Stage
+from sandbox.controlplane.resources import documents
+from sandbox.stage import ROOT, Stage
 from tests.e2e.scene import Scene
 
 PROVIDERS: Final = "stytch", "janrain", "snaptrade"
@@ -83,14 +84,7 @@ def mend(scene: Scene) -> None:
 
 
 def _lease_rights(namespace: str) -> list[dict[str, Any]]:
-    """What ships for Keyturn's own namespace (manifests/rbac.yaml), for another one."""
-    leases: dict[str, Any] = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"]}
-    subject = {"kind": "ServiceAccount", "name": SERVICE_ACCOUNT, "namespace": NAMESPACE}
-    metadata = {"name": "keyturn", "namespace": namespace}
-    api, group = "rbac.authorization.k8s.io/v1", "rbac.authorization.k8s.io"
-    rules = [{**leases, "verbs": ["create"]}, {**leases, "verbs": ["get", "patch"], "resourceNames": ["keyturn"]}]
-    role = {"apiGroup": group, "kind": "Role", "name": "keyturn"}
-    return [
-        {"apiVersion": api, "kind": "Role", "metadata": metadata, "rules": rules},
-        {"apiVersion": api, "kind": "RoleBinding", "metadata": metadata, "roleRef": role, "subjects": [subject]},
-    ]
+    """What ships for Keyturn's own namespace, for another one."""
+    shipped = documents([ROOT / "manifests" / "rbac.yaml"])
+    rights = [item for item in shipped if item["kind"] in ("Role", "RoleBinding")]
+    return [{**item, "metadata": {**item["metadata"], "namespace": namespace}} for item in rights]

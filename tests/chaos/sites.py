@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sandbox.simulators.base import Simulator
-from tests.chaos.proxy import Exchange
+from tests.e2e.proxy import Exchange
 
 API: Final = "api"
 PROVIDER: Final = "provider"
 _WRITES: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 # Leadership, and what the operator asks about its own rights.
 _NOT_OURS: Final = re.compile(r"/(leases|self\w+reviews)(/|$)")
-_CHANGES: Final = frozenset({"start", "rotate", "cancel"})
+CHANGES: Final = frozenset({"start", "rotate", "cancel"})
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -35,7 +35,7 @@ class Site:
     @property
     def changes(self) -> bool:
         """Whether it changes something; most calls only ask the provider."""
-        return self.side == API or self.what in _CHANGES
+        return self.side == API or self.what in CHANGES
 
 
 def api_write(exchange: Exchange) -> str | None:

@@ -30,8 +30,8 @@ from sandbox.controlplane import ControlPlane
 from sandbox.controlplane.endpoint import Endpoint
 from sandbox.simulators.faults import How
 from sandbox.stage import NAMESPACE, ROOT, SERVICE_ACCOUNT, Operator, Stage
-from tests.chaos.proxy import Exchange, pass_on, proxy
 from tests.chaos.scenarios import PROVIDERS, SUCCESS, Scenario, provider_block, staged
+from tests.e2e.proxy import Exchange, pass_on, proxy
 from tests.e2e.scene import Scene
 
 REPORT: Final = ROOT / "build" / "soak-report.json"

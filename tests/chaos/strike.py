@@ -12,13 +12,12 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from tests.chaos.proxy import Exchange, pass_on
-from tests.chaos.sites import API, PROVIDER, Counted, Operations, Site, api_write
+from tests.chaos.sites import API, CHANGES, PROVIDER, Counted, Operations, Site, api_write
+from tests.e2e.proxy import Exchange, pass_on
 from tests.e2e.scene import Scene
 
 _CLUSTER_WIDE: Final = "/apis/keyturn.dev/v1alpha1/"
 _NAMESPACED: Final = frozenset({"clientsecretrotations", "rotationproviders"})
-_CHANGES: Final = frozenset({"start", "rotate", "cancel"})
 _ROTATION: Final = "clientsecretrotations"
 _STALE_READS: Final = 2
 _LAG: Final = 2.0
@@ -103,7 +102,7 @@ class Guards:
     async def provider(self, exchange: Exchange) -> web.StreamResponse:
         """The guard before the provider."""
         operation = self._operations.name(exchange)
-        if operation in _CHANGES:
+        if operation in CHANGES:
             await asyncio.to_thread(self._look_for_the_intent, operation)
         return await self._pass(exchange, PROVIDER, operation)
 

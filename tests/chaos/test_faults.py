@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
 import pytest
 
 from sandbox.stage import Stage
-from tests.chaos.bugs import Bug
 from tests.chaos.campaign import Reference, all_caught, campaign, references
 from tests.chaos.faultbugs import FAULT_BUGS
 from tests.chaos.faults import FAULTS, fault_plans
@@ -52,12 +50,6 @@ def test_bugs_are_caught(stage: Stage, known: dict[Scenario, Reference]) -> None
     assert len(chosen) == len(_CAUGHT)
     found = all_caught(stage, known, chosen, PARALLEL)
     assert [name for name, evidence in found.items() if evidence is None] == []
-
-
-@pytest.mark.parametrize("bug", FAULT_BUGS, ids=lambda bug: bug.name)
-def test_bugs_fit_the_source(bug: Bug, tmp_path: Path) -> None:
-    """Each edit is of a text that is there, once."""
-    assert (bug.install(tmp_path) / "keyturn" / "rotation").is_dir()
 
 
 def test_names_are_unique() -> None:

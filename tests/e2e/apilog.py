@@ -12,7 +12,7 @@ from aiohttp import web
 
 from sandbox.controlplane.endpoint import Endpoint
 from sandbox.stage import NAMESPACE, SERVICE_ACCOUNT
-from tests.chaos.proxy import Exchange, pass_on, proxy
+from tests.e2e.proxy import Exchange, pass_on, proxy
 from tests.e2e.scene import Scene
 
 

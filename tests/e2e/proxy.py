@@ -6,9 +6,7 @@ A `Guard` sees each request before it goes on. It may forward it, answer it itse
 from __future__ import annotations
 
 import contextlib
-import socket
 import ssl
-import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +15,8 @@ from typing import Final
 import aiohttp
 from aiohttp import web
 from yarl import URL
+
+from sandbox.simulators.faults import drop
 
 _NOT_FORWARDED: Final = {"host", "transfer-encoding", "content-length", "connection"}
 _MAX_BODY: Final = 16 * 1024 * 1024
@@ -90,12 +90,7 @@ class Exchange:
 
     def drop(self) -> web.Response:
         """Reset the connection: no answer."""
-        if transport := self.request.transport:
-            connection = transport.get_extra_info("socket")
-            # Lingering for no time makes the kernel send a reset instead of an orderly end.
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            transport.abort()
-        return web.Response()  # goes nowhere
+        return drop(self.request)
 
 
 Through = Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]]

@@ -21,7 +21,7 @@ from sandbox.traffic.report import PodTraffic
 _numbers = itertools.count(1)
 _STAMP = "keyturn.dev/rotation"
 # By provider: the field that names the account, with the simulator's attribute for it; the attribute of the credential.
-_CREDENTIALS: Final = {
+CREDENTIALS: Final = {
     "stytch": (("projectId", "project_id"), "project_secret"),
     "janrain": (("clientId", "owner_id"), "owner_secret"),
     "snaptrade": (("clientId", "client_id"), "consumer_key"),
@@ -108,13 +108,13 @@ class Scene:
     @property
     def credential(self) -> str:
         """What authenticates Keyturn to the provider."""
-        return str(getattr(self.account.simulator, _CREDENTIALS[self.provider][1]))
+        return str(getattr(self.account.simulator, CREDENTIALS[self.provider][1]))
 
     def put_provider(
         self, *, kind: str = "RotationProvider", around: dict[str, Any] | None = None, **overrides: Any
     ) -> None:
         """overrides: fields of the provider's block. around: fields beside it. One for the cluster has our name."""
-        (field, attribute), _ = _CREDENTIALS[self.provider]
+        (field, attribute), _ = CREDENTIALS[self.provider]
         place = {} if kind == "RotationProvider" else {"namespace": self.namespace}
         block = {
             field: getattr(self.account.simulator, attribute),
@@ -310,6 +310,17 @@ class Scene:
             return bool(found.get("status", {}).get("availableReplicas", 0) == replicas)
 
         self.wait(available, f"{replicas} pods of {name} available")
+
+    def wait_updated(self, name: str) -> None:
+        """Until the Deployment's controller has begun to replace its pods by such of the newest template."""
+
+        def updated() -> bool:
+            found = self.get(self.deployment_path(name)) or {}
+            status = found.get("status", {})
+            seen = status.get("observedGeneration") == found["metadata"]["generation"]
+            return bool(seen and status.get("updatedReplicas"))
+
+        self.wait(updated, f"pods of the newest template of {name}")
 
 
 def _keyturn(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:

@@ -118,7 +118,11 @@ def keeps_a_stateful_set() -> Case:
 
 
 def unstamp(scene: Scene) -> None:
-    """Once: its pods are replaced by such of the earlier template, which read the value that is in the Secret now."""
+    """Once: its pods are replaced by such of the earlier template, which read the value that is in the Secret now.
+
+    Not before its controller has followed: pods of a stamp that no ReplicaSet ever had are told apart by seconds only.
+    """
+    scene.wait_updated("web")
     assert take_stamp_off(scene)
 
 

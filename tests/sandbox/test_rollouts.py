@@ -108,6 +108,7 @@ def test_restart_replaces_every_pod_of_the_same_template_and_few_at_a_time(scene
     wait_until(lambda: len(pods(scene)) == 3, "the old pods are gone")
     assert not before & set(pods(scene))
     assert len(replicasets(scene)) == 1
+    wait_until(lambda: len(scene.traffic()) == 6, "the last pod calls, too")
     starts = sorted(pod.started for pod in scene.traffic() if pod.pod not in before)
     assert all(later - earlier > 0.3 for earlier, later in pairwise(starts)), "one after the other was ready"
     assert [pod.calls.refused.count for pod in scene.traffic()] == [0] * 6

@@ -16,17 +16,12 @@ from sandbox.stage import Account, Operator, Stage
 from tests.chaos.inputs.cast import Facts, Names
 from tests.chaos.inputs.semantic import CANARY
 from tests.chaos.inputs.watched import Watched
+from tests.chaos.sites import CHANGES
 from tests.e2e.apilog import ApiLog, recorded
-from tests.e2e.scene import Scene
+from tests.e2e.scene import CREDENTIALS, Scene
 
 # Accounts are looked at every other second and everything every five: within a quiet window that a plan can afford.
 RESYNC: Final = ("--provider-interval", "2", "--sweep-interval", "5")
-_ACCOUNT_FIELDS: Final = {
-    "stytch": ("projectId", "project_id", "project_secret"),
-    "janrain": ("clientId", "owner_id", "owner_secret"),
-    "snaptrade": ("clientId", "client_id", "consumer_key"),
-}
-_CHANGING: Final = ("start", "rotate", "cancel")
 _TRACEBACK: Final = re.compile(
     r"^Traceback \(most recent call last\)|unexpected error|was never retrieved", re.MULTILINE
 )
@@ -90,7 +85,7 @@ class Setting:
         """A new client at the provider of a plan."""
         account = self.accounts[names.provider]
         made = account.simulator.create({})
-        account_field, account_id, credential = _ACCOUNT_FIELDS[names.provider]
+        (account_field, account_id), credential = CREDENTIALS[names.provider]
         return Facts(
             namespace=namespace,
             url=account.url,
@@ -104,7 +99,7 @@ class Setting:
     def changes(self, names: Names, facts: Facts) -> int:
         """How many calls that would change something came to the provider about a plan's client."""
         simulator = self.accounts[names.provider].simulator
-        return sum(simulator.counted(facts.client_id, operation, "received") for operation in _CHANGING)
+        return sum(simulator.counted(facts.client_id, operation, "received") for operation in CHANGES)
 
     def read_log(self) -> None:
         """Tracebacks are crashes of one pass; and no secret value may be in the log (I8)."""
