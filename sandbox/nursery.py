@@ -85,6 +85,7 @@ class Nursery:
 
     def start(self, arguments: list[str], environment: dict[str, str], log: Path) -> Child:
         """Run `keyturn` with these arguments, in this environment. Its output is added to `log`. From any thread."""
+        log.touch(mode=0o600)  # it can be read from now on
         here, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
             wanted = {"arguments": arguments, "environment": environment, "log": str(log)}
