@@ -152,6 +152,22 @@ def test_missing_credentials_are_named_and_nothing_is_built(built: list[FakeProv
     virtually(scenario())
 
 
+def test_what_cannot_be_a_credential_is_said_of_its_secret() -> None:
+    """I10: nothing is built from it, so nothing is sent."""
+
+    async def scenario() -> None:
+        kube, _, accounts = setting()
+        kube.secret = "x" * 4097
+        view, found = await accounts.find("ns", REF)
+        assert (found, view.gone) == (None, False)
+        assert view.problem is not None
+        assert view.problem.reason == "CredentialsInvalid"
+        for said in ("RotationProvider acme", 'key "secret" of Secret "credentials"', "4097 bytes", "4096"):
+            assert said in view.problem.message
+
+    virtually(scenario())
+
+
 async def at(raw: dict[str, Any], kube: FakeKube, user: str | None = None) -> ProviderView:
     """What is said of the account of this object."""
     accounts = Accounts(cast(Kube, kube), index_of(raw), RULE)

@@ -60,7 +60,7 @@ class Accounts:
             credentials = await read_credentials(self._kube, namespace, registry.credential_refs(spec))
             provider = await self._build(key, raw, spec, credentials)
         except ProviderConfigError as error:
-            return ProviderView(account=account, problem=Problem("ProviderInvalid", f"{kind} {name}: {error}")), None
+            return ProviderView(account=account, problem=Problem(error.reason, f"{kind} {name}: {error}")), None
         except CredentialMissing as error:
             problem = Problem(error.reason, f"{kind} {name}: {error}")
             return ProviderView(account=account, problem=problem, gone=error.gone), None
