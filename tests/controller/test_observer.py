@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any, cast
 
 import pytest
@@ -29,6 +30,8 @@ class FakeKube:
         self.absent: set[Resource] = set()
         self.listed: list[Resource] = []
         self.watching: list[str] = []
+        self.refused: list[float] = []
+        self.retry_after: timedelta | None = None
         self.streams: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
     async def list(self, resource: Resource, namespace: str) -> list[dict[str, Any]]:
@@ -46,6 +49,9 @@ class FakeKube:
         return [pod(f"{now:g}", self.owner)] if resource is PODS else []
 
     async def watch(self, resource: Resource, namespace: str) -> AsyncIterator[dict[str, Any]]:
+        if self.retry_after is not None:
+            self.refused.append(asyncio.get_running_loop().time())
+            raise Unavailable("429", self.retry_after)
         self.watching.append(resource.plural)
         try:
             while (event := await self.streams.get()) is not None:
@@ -188,7 +194,7 @@ def test_a_bookmark_wakes_nobody() -> None:
 
 
 def test_a_watch_that_ends_wakes_and_begins_again() -> None:
-    """I9: what happened between two watches is looked for."""
+    """I9: what happened between two watches is looked for when the second begins."""
 
     async def scenario() -> None:
         kube, woken = FakeKube(), list[Key]()
@@ -197,8 +203,28 @@ def test_a_watch_that_ends_wakes_and_begins_again() -> None:
         await settle()
         kube.streams.put_nowait(None)
         await settle()
-        assert woken == [("ns", "one")]
         assert kube.watching == []
+        await asyncio.sleep(1)
+        assert woken == [("ns", "one")]
+        assert kube.watching == ["pods"]
+        await eyes.aclose()
+
+    virtually(scenario())
+
+
+def test_a_server_that_asks_for_a_pause_gets_it() -> None:
+    """Neither watches nor looks come earlier, and then they go on as ever."""
+
+    async def scenario() -> None:
+        kube, woken = FakeKube(), list[Key]()
+        kube.retry_after = timedelta(seconds=20)
+        eyes = observers(kube, woken)
+        eyes.follow(("ns", "one"))
+        await asyncio.sleep(19.9)
+        assert (kube.refused, woken) == ([0], [])
+        await asyncio.sleep(20)
+        assert (kube.refused, woken) == ([0, 20], [("ns", "one")])
+        kube.retry_after = None
         await asyncio.sleep(1)
         assert kube.watching == ["pods"]
         await eyes.aclose()
