@@ -23,6 +23,7 @@ from tests.controller.virtual import virtually
 
 REF = ProviderRef(name="acme")
 RULE = AddressRule(parse_networks(["127.0.0.0/8"]))
+FORBIDDING = AddressRule(forbidden=parse_networks(["20.0.0.0/8"]))
 
 
 @dataclass
@@ -168,9 +169,9 @@ def test_what_cannot_be_a_credential_is_said_of_its_secret() -> None:
     virtually(scenario())
 
 
-async def at(raw: dict[str, Any], kube: FakeKube, user: str | None = None) -> ProviderView:
+async def at(raw: dict[str, Any], kube: FakeKube, user: str | None = None, rule: AddressRule = RULE) -> ProviderView:
     """What is said of the account of this object."""
-    accounts = Accounts(cast(Kube, kube), index_of(raw), RULE)
+    accounts = Accounts(cast(Kube, kube), index_of(raw), rule)
     view, _ = await accounts.at(provider_key_of(raw), user=user)
     await accounts.aclose()
     return view
@@ -242,6 +243,7 @@ def test_addresses_are_limited_for_objects_of_namespaces_and_not_for_those_of_th
     async def scenario() -> None:
         await at(provider(), FakeKube())
         await at(of_cluster(), FakeKube())
-        assert [one.addresses for one in built] == [RULE, None]
+        await at(of_cluster(), FakeKube(), rule=FORBIDDING)
+        assert [one.addresses for one in built] == [RULE, None, FORBIDDING.unconfined()]
 
     virtually(scenario())
