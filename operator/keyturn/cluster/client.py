@@ -31,6 +31,7 @@ from keyturn.cluster.errors import (
     NotFound,
     Unavailable,
 )
+from keyturn.cluster.recent import Recent
 
 FIELD_MANAGER = "keyturn"
 JSON = "application/json"
@@ -78,6 +79,7 @@ class Kube:
         self._api = official.ApiClient(configuration)
         self._renew = renew
         self._permit: Callable[[], None] | None = None
+        self._recent = Recent()
 
     @classmethod
     async def connect(cls, kubeconfig: Path | None = None, context: str | None = None) -> Kube:
@@ -136,7 +138,11 @@ class Kube:
         }
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> dict[str, Any]:
-        return await self._request("GET", resource, namespace, name)
+        """An object as it is now. Raises Conflict when the answer is older than what was written here lately."""
+        answer = await self._request("GET", resource, namespace, name)
+        if self._recent.outdates((resource.plural, namespace, name), _version(answer)):
+            raise Conflict(f"get {resource.plural} {name} in namespace {namespace}: older than what was written")
+        return answer
 
     async def create(
         self, resource: Resource, namespace: str | None, body: Mapping[str, Any], *, dry_run: bool = False
@@ -276,11 +282,18 @@ class Kube:
             decoded: dict[str, Any] = json.loads(payload)
         except ValueError:
             raise Unavailable(f"{verb}: the API server's answer is not JSON") from None
+        if method in ("POST", "PATCH"):
+            self._recent.note((resource.plural, namespace, name or decoded["metadata"]["name"]), _version(decoded))
         return decoded
 
 
 def _source(kubeconfig: Path | None) -> str:
     return f"kubeconfig {kubeconfig}" if kubeconfig else "the default kubeconfig"
+
+
+def _version(answer: dict[str, Any]) -> int:
+    """0 for what a dry run would create."""
+    return int(answer["metadata"].get("resourceVersion") or 0)
 
 
 def _writing(dry_run: bool) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
@@ -14,7 +15,7 @@ from keyturn.api.base import API_VERSION, GROUP
 from keyturn.api.observed import Journal, SecretView
 from keyturn.api.rotation import CreationPolicy, SecretRef
 from keyturn.cluster.client import FIELD_MANAGER, Kube
-from keyturn.cluster.errors import Invalid, NotFound
+from keyturn.cluster.errors import Forbidden, Invalid, NotFound
 from keyturn.cluster.resources import ROTATIONS, SECRETS
 
 JOURNAL_ROTATION: Final = f"{GROUP}/rotation"
@@ -116,6 +117,15 @@ async def open_journal(
     data = {key: value for key, value in values.items() if value is not None}
     body = {"metadata": metadata, "type": f"{GROUP}/journal", "data": data}
     return _journal(await kube.create(SECRETS, owner.namespace, body, dry_run=dry_run))
+
+
+async def refute_journal(kube: Kube, owner: Owner) -> None:
+    """Make sure that there is no journal, as a read has shown: a lost one decides a rotation, and reads may lag behind.
+
+    Raises Conflict when there is one. Nothing is created.
+    """
+    with contextlib.suppress(Forbidden, Invalid):  # a quota, say: then the read has to do
+        await open_journal(kube, owner, "", None, dry_run=True)
 
 
 async def keep_pending(kube: Kube, owner: Owner, journal: Journal, pending: SecretStr) -> Journal:

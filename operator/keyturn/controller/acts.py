@@ -90,7 +90,10 @@ class Acts:
     async def _observe(self, what: Aspect, world: World) -> World:
         if what is Aspect.JOURNAL:
             # Also looked for, to tidy up, where the spec has become invalid right after a rotation and names nothing.
-            return replace(world, journal=await secrets.read_journal(self._kube, self._owner))
+            journal, running = await secrets.read_journal(self._kube, self._owner), world.status.rotation
+            if journal is None and running is not None and running.start_sent:
+                await secrets.refute_journal(self._kube, self._owner)
+            return replace(world, journal=journal)
         namespace, subject = self._owner.namespace, world.subject
         if what is Aspect.PROVIDER:
             view, self._provider = await self._accounts.find(namespace, subject.provider_ref)

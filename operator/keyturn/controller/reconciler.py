@@ -31,7 +31,7 @@ from keyturn.controller.spool import Spool
 from keyturn.controller.workers import Again
 from keyturn.rotation.lifecycle import decide
 from keyturn.rotation.report import Announcement, Reportable, announcements, report
-from keyturn.rotation.steps import Advance, Enter, Finish, Rest, SetFinalizer, Step, Wait, after_recording
+from keyturn.rotation.steps import Advance, Enter, Finish, Observe, Rest, SetFinalizer, Step, Wait, after_recording
 from keyturn.rotation.world import UNOBSERVED, Problem, World
 
 _log = logging.getLogger(__name__)
@@ -39,6 +39,8 @@ _log = logging.getLogger(__name__)
 Intent = tuple[str, datetime]
 
 _MOST_STEPS: Final = 100
+_LAG_SECONDS: Final = 0.5
+"""Until the next look at an API server whose answers lag behind what was written."""
 _PROGRESS_EVERY: Final = timedelta(seconds=2)
 _LONGEST_OUTAGE_DELAY: Final = 10.0
 """An API server that is back is noticed within this time: rotations wait for it."""
@@ -162,6 +164,7 @@ class _Pass:
             (self._r._observers.follow if watching else self._r._observers.unfollow)(self._key)
 
     async def _loop(self) -> Again | None:
+        last: Step | None = None
         for _ in range(_MOST_STEPS):
             # The next process may not be able to find out whether an armed call was made.
             if self._r.stopping and not self._world.armed:
@@ -171,7 +174,11 @@ class _Pass:
             _log.debug("next: %s", type(step).__name__, extra=self._context())
             if isinstance(step, Rest | Wait):
                 return await self._pause(step)
+            if step == last:
+                _log.debug("what was done is not seen yet", extra=self._context())
+                return Again(_LAG_SECONDS)
             await self._act(step)
+            last = last if isinstance(step, Observe) else step
         raise RuntimeError(f"no end after {_MOST_STEPS} steps")
 
     async def _act(self, step: Step) -> None:
