@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import json
@@ -49,7 +50,8 @@ class Child:
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
@@ -128,7 +130,8 @@ def _serve(asked: socket.socket, children: dict[int, socket.socket]) -> bool:
     if not pid:
         _become(mother, **json.loads(message))
     children[pid] = end
-    end.sendall(_STATUS.pack(pid))
+    with contextlib.suppress(OSError):
+        end.sendall(_STATUS.pack(pid))
     return True
 
 
@@ -136,7 +139,7 @@ def _reap(children: dict[int, socket.socket]) -> None:
     for pid in list(children):
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
-            with children.pop(pid) as end:
+            with children.pop(pid) as end, contextlib.suppress(OSError):  # nobody may want to know
                 end.sendall(_STATUS.pack(status))
 
 
@@ -158,7 +161,7 @@ def _become(mother: int, arguments: list[str], environment: dict[str, str], log:
         output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        os.closerange(3, 256)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         os.environ.clear()
         os.environ.update(environment)
         sys.argv = ["keyturn", *arguments]

@@ -36,7 +36,8 @@ from tests.e2e.scene import Scene
 
 REPORT: Final = ROOT / "build" / "soak-report.json"
 _ROTATIONS: Final = "clientsecretrotations"
-_CALM: Final = 6.0
+_CALM: Final = 12.0
+"""Seconds between two troubles, at most: a start of the operator and a few passes fit in between."""
 _EACH: Final = 2
 _PATIENCE: Final = 300.0
 _ASKED: Final = {"stytch": ("get", "token"), "janrain": ("read", "count"), "snaptrade": ("authorizations", "list")}
@@ -93,7 +94,7 @@ class Soak:
         self._operator.start()
         with ThreadPoolExecutor(len(self._scenes)) as pool:
             working = [pool.submit(self._keep_rotating, scene) for scene in self._scenes]
-            while time.monotonic() < begun + seconds:
+            while time.monotonic() < begun + seconds and not all(work.done() for work in working):
                 share = (time.monotonic() - begun) / seconds
                 if share > 2 / 3:
                     self.tally.rss.append(_rss(self._operator.pid))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,8 +13,8 @@ from kubernetes.aio import client as official
 from kubernetes.aio.config import ConfigException
 
 from keyturn.cluster.client import Kube
-from keyturn.cluster.errors import NoConnection, Unavailable
-from keyturn.cluster.resources import PODS
+from keyturn.cluster.errors import Conflict, NoConnection, NotFound, Unavailable
+from keyturn.cluster.resources import PODS, SECRETS
 
 WHOLE = """
 apiVersion: v1
@@ -37,6 +39,20 @@ BAD = {
         "/nowhere/ca",
     ),
 }
+
+
+@asynccontextmanager
+async def serving(answer: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[str]:
+    """A server that answers everything so; its URL."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
 
 
 @pytest.mark.parametrize(("content", "says"), BAD.values(), ids=BAD.keys())
@@ -66,28 +82,20 @@ async def test_refused_credentials_are_read_again(tmp_path: Path) -> None:
         good = request.headers.get("Authorization") == "Bearer new"
         return web.json_response({"metadata": {}} if good else {"message": "Unauthorized"}, status=200 if good else 401)
 
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
     token, path = tmp_path / "token", tmp_path / "kubeconfig"
     token.write_text("old")
-    path.write_text(WHOLE.replace("SERVER", f"http://127.0.0.1:{runner.addresses[0][1]}").replace("TOKEN", str(token)))
-    kube = await Kube.connect(path)
-    try:
-        with pytest.raises(Unavailable, match="401"):
-            await kube.get(PODS, "ns", "pod")
-        token.write_text("new")
-        with pytest.raises(Unavailable, match="401"):
-            await kube.get(PODS, "ns", "pod")
-        assert await kube.get(PODS, "ns", "pod") == {"metadata": {}}
-        token.unlink()
-        assert await kube.get(PODS, "ns", "pod") == {"metadata": {}}
-        assert (await kube.credentials())["token"] == "new"
-    finally:
-        await kube.aclose()
-        await runner.cleanup()
+    async with serving(answer) as server:
+        path.write_text(WHOLE.replace("SERVER", server).replace("TOKEN", str(token)))
+        async with aclosing(await Kube.connect(path)) as kube:
+            with pytest.raises(Unavailable, match="401"):
+                await kube.get(PODS, "ns", "pod")
+            token.write_text("new")
+            with pytest.raises(Unavailable, match="401"):
+                await kube.get(PODS, "ns", "pod")
+            assert await kube.get(PODS, "ns", "pod") == {"metadata": {}}
+            token.unlink()
+            assert await kube.get(PODS, "ns", "pod") == {"metadata": {}}
+            assert (await kube.credentials())["token"] == "new"
 
 
 async def test_a_token_file_that_is_being_replaced_is_an_outage_and_no_defect() -> None:
@@ -116,18 +124,9 @@ async def test_an_answer_that_is_cut_off_is_an_outage_and_no_defect() -> None:
     async def answer(_: web.Request) -> web.Response:
         return web.Response(text='{"metadata": {"na', content_type="application/json")
 
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    kube = Kube(official.Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}"))
-    try:
+    async with serving(answer) as server, aclosing(Kube(official.Configuration(host=server))) as kube:
         with pytest.raises(Unavailable, match="not JSON"):
             await kube.get(PODS, "ns", "pod")
-    finally:
-        await kube.aclose()
-        await runner.cleanup()
 
 
 @pytest.mark.parametrize(
@@ -139,14 +138,8 @@ async def test_a_server_that_asks_for_a_pause_is_heard_but_not_for_hours(said: s
     async def answer(_: web.Request) -> web.Response:
         return web.json_response({"message": "busy"}, status=429, headers={"Retry-After": said})
 
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    kube = Kube(official.Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}"))
     asked = timedelta(seconds=seconds) if seconds is not None else None
-    try:
+    async with serving(answer) as server, aclosing(Kube(official.Configuration(host=server))) as kube:
         with pytest.raises(Unavailable, match="busy") as raised:
             await kube.list(PODS, "ns")
         assert raised.value.retry_after == asked
@@ -154,6 +147,31 @@ async def test_a_server_that_asks_for_a_pause_is_heard_but_not_for_hours(said: s
             async for _ in kube.watch(PODS, "ns"):
                 pass
         assert raised.value.retry_after == asked
-    finally:
+
+
+async def test_an_answer_that_lags_behind_what_was_written_is_not_believed(tmp_path: Path) -> None:
+    """I9: neither an older version, nor that the object is not there; and what is gone, is gone."""
+    served = {"version": 7, "status": 200, "patched": 200}
+
+    async def answer(request: web.Request) -> web.Response:
+        writing = request.method == "PATCH"
+        body = {"metadata": {"name": "m2m", "resourceVersion": str(9 if writing else served["version"])}}
+        return web.json_response(body, status=served["patched" if writing else "status"])
+
+    async with serving(answer) as server:
+        path = tmp_path / "kubeconfig"
+        path.write_text(WHOLE.replace("SERVER", server).replace("tokenFile: TOKEN", "token: a"))
+        kube = await Kube.connect(path)
+        assert await kube.get(SECRETS, "ns", "m2m")
+        await kube.merge(SECRETS, "ns", "m2m", {"data": {}})
+        with pytest.raises(Conflict, match="older than what was written"):
+            await kube.get(SECRETS, "ns", "m2m")
+        served["version"] = 10
+        assert await kube.get(SECRETS, "ns", "m2m")
+        served["status"] = 404
+        with pytest.raises(Conflict, match="is there"):
+            await kube.get(SECRETS, "ns", "m2m")
+        served["patched"] = 404
+        with pytest.raises(NotFound):
+            await kube.get(SECRETS, "ns", "m2m")
         await kube.aclose()
-        await runner.cleanup()

@@ -121,6 +121,8 @@ def test_what_is_forbidden_is_permitted_to_nobody() -> None:
     for forbidden in ("10.96.0.1", "20.1.2.3", "2600::1", "::ffff:10.96.0.1", "64:ff9b::20.1.2.3"):
         for one in (rule, unconfined):
             assert one.objection(ip_address(forbidden)) == "an address that the administrator forbids", forbidden
+    wrapped = AddressRule(parse_networks(["10.0.0.0/8"]), parse_networks(["::/0"]))
+    assert wrapped.objection(ip_address("64:ff9b::10.1.2.3")) == "an address that the administrator forbids"
     for address in ("10.1.2.3", "1.1.1.1", "2606:4700::1111"):
         assert rule.objection(ip_address(address)) is None, address
     for address in ("127.0.0.1", "169.254.169.254", "fe80::1", "fd00::1", "192.168.0.1"):

@@ -139,10 +139,27 @@ class Kube:
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> dict[str, Any]:
         """An object as it is now. Raises Conflict when the answer is older than what was written here lately."""
-        answer = await self._request("GET", resource, namespace, name)
-        if self._recent.outdates((resource.plural, namespace, name), _version(answer)):
+        key = resource.plural, namespace, name
+        try:
+            answer = await self._request("GET", resource, namespace, name)
+        except NotFound:
+            if self._recent.outdates(key, 0) and resource.plural != "leases":
+                await self.confirm_gone(resource, namespace, name)
+            raise
+        if self._recent.outdates(key, _version(answer)):
             raise Conflict(f"get {resource.plural} {name} in namespace {namespace}: older than what was written")
         return answer
+
+    async def confirm_gone(self, resource: Resource, namespace: str | None, name: str) -> None:
+        """Make sure that an object is not there, as a read has shown: writes are told the truth, also dry ones.
+
+        Raises Conflict when it is there.
+        """
+        try:
+            await self.merge(resource, namespace, name, {}, dry_run=True)
+        except NotFound:
+            return
+        raise Conflict(f"get {resource.plural} {name} in namespace {namespace}: it was not found, and is there")
 
     async def create(
         self, resource: Resource, namespace: str | None, body: Mapping[str, Any], *, dry_run: bool = False

@@ -23,10 +23,11 @@ class Recent:
         self._written: OrderedDict[Hashable, tuple[int, float]] = OrderedDict()
 
     def note(self, key: Hashable, version: int) -> None:
-        """This version of the object was written now."""
-        self._written[key] = (max(version, self._written.get(key, (0, 0.0))[0]), self._clock())
-        self._written.move_to_end(key)
-        while self._gone(next(iter(self._written))):
+        """This version of the object was written now. An older one, of an overtaken answer, changes nothing."""
+        if version > self._written.get(key, (0, 0.0))[0]:
+            self._written[key] = version, self._clock()
+            self._written.move_to_end(key)
+        while self._written and self._gone(next(iter(self._written))):
             self._written.popitem(last=False)
 
     def outdates(self, key: Hashable, version: int) -> bool:

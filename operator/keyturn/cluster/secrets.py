@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
@@ -15,7 +14,7 @@ from keyturn.api.base import API_VERSION, GROUP
 from keyturn.api.observed import Journal, SecretView
 from keyturn.api.rotation import CreationPolicy, SecretRef
 from keyturn.cluster.client import FIELD_MANAGER, Kube
-from keyturn.cluster.errors import Forbidden, Invalid, NotFound
+from keyturn.cluster.errors import Invalid, NotFound
 from keyturn.cluster.resources import ROTATIONS, SECRETS
 
 JOURNAL_ROTATION: Final = f"{GROUP}/rotation"
@@ -119,13 +118,12 @@ async def open_journal(
     return _journal(await kube.create(SECRETS, owner.namespace, body, dry_run=dry_run))
 
 
-async def refute_journal(kube: Kube, owner: Owner) -> None:
+async def confirm_no_journal(kube: Kube, owner: Owner) -> None:
     """Make sure that there is no journal, as a read has shown: a lost one decides a rotation, and reads may lag behind.
 
-    Raises Conflict when there is one. Nothing is created.
+    Raises Conflict when there is one.
     """
-    with contextlib.suppress(Forbidden, Invalid):  # a quota, say: then the read has to do
-        await open_journal(kube, owner, "", None, dry_run=True)
+    await kube.confirm_gone(SECRETS, owner.namespace, journal_name(owner))
 
 
 async def keep_pending(kube: Kube, owner: Owner, journal: Journal, pending: SecretStr) -> Journal:

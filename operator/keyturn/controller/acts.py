@@ -91,8 +91,8 @@ class Acts:
         if what is Aspect.JOURNAL:
             # Also looked for, to tidy up, where the spec has become invalid right after a rotation and names nothing.
             journal, running = await secrets.read_journal(self._kube, self._owner), world.status.rotation
-            if journal is None and running is not None and running.start_sent:
-                await secrets.refute_journal(self._kube, self._owner)
+            if journal is None and (world.finalizer if running is None else running.start_sent):
+                await secrets.confirm_no_journal(self._kube, self._owner)
             return replace(world, journal=journal)
         namespace, subject = self._owner.namespace, world.subject
         if what is Aspect.PROVIDER:

@@ -71,8 +71,10 @@ class ProviderReconciler:
         except NotFound:
             return None
         except Conflict:
+            self._checked.pop(key, None)  # its verdict was not written
             return Again(None)
         except ClusterError as error:
+            self._checked.pop(key, None)
             _log.warning("%s", error, extra={"object": "/".join(key)})
             return Again(None)
         if verdict is not None and verdict.status is ConditionStatus.UNKNOWN:
@@ -92,7 +94,7 @@ class ProviderReconciler:
             return _Verdict(ConditionStatus.FALSE, problem.reason, problem.message) if problem else None
         now = self._clock()
         known = self._checked.get(key)
-        if known is not None and known[0] is provider and (now - known[1]).total_seconds() < self._interval:
+        if known is not None and known[0] is provider and 0 <= (now - known[1]).total_seconds() < self._interval:
             return None
         verdict = _judged(await provider.check())
         if verdict.status is ConditionStatus.UNKNOWN:

@@ -39,8 +39,11 @@ _log = logging.getLogger(__name__)
 Intent = tuple[str, datetime]
 
 _MOST_STEPS: Final = 100
-_LAG_SECONDS: Final = 0.5
-"""Until the next look at an API server whose answers lag behind what was written."""
+_NOT_SEEN: Final = Wait(
+    "WriteNotSeen",
+    "what Keyturn has just written is not there when it looks: the API server's answers lag behind, or something "
+    "in the cluster, such as an admission webhook, takes it back",
+)
 _PROGRESS_EVERY: Final = timedelta(seconds=2)
 _LONGEST_OUTAGE_DELAY: Final = 10.0
 """An API server that is back is noticed within this time: rotations wait for it."""
@@ -175,8 +178,8 @@ class _Pass:
             if isinstance(step, Rest | Wait):
                 return await self._pause(step)
             if step == last:
-                _log.debug("what was done is not seen yet", extra=self._context())
-                return Again(_LAG_SECONDS)
+                # Not again at once; and what came of this pass is written, so that timeouts are counted from it.
+                return await self._pause(_NOT_SEEN)
             await self._act(step)
             last = last if isinstance(step, Observe) else step
         raise RuntimeError(f"no end after {_MOST_STEPS} steps")
@@ -210,7 +213,8 @@ class _Pass:
     def _may_record(self, step: Wait) -> bool:
         """Progress within a phase is written at most every two seconds, everything else at once."""
         written = self._r._progress_written.get(self._key)
-        if written is None or self._world.now - written >= _PROGRESS_EVERY:
+        # A clock that was set back counts as time that has passed.
+        if written is None or not timedelta() <= self._world.now - written < _PROGRESS_EVERY:
             return True
         before = RotationStatus.model_validate(self._raw.get("status") or {})
         return _without_progress(before) != _without_progress(report(self._world, step))

@@ -76,7 +76,7 @@ class AddressRule:
     def objection(self, address: Address) -> str | None:
         """What kind of address it is, where it is not permitted; None where it is."""
         meant = _meant(address)
-        if any(meant in network for network in self.forbidden):
+        if any(one in network for network in self.forbidden for one in (address, meant)):
             return _FORBIDDEN
         if any(meant in network for network in self.allowed):
             return None

@@ -45,7 +45,8 @@ from keyturn.rotation.world import Operation, World
 
 LOST_POLL: Final = timedelta(seconds=10)
 CLIENT_POLL: Final = timedelta(minutes=5)
-# An intent older than this is written anew before the call, because the end of the old value is counted from it.
+# An intent that is older than this, or of a clock that was set back since, is written anew before the call: the end of
+# the old value is counted from it.
 START_FRESHNESS: Final = timedelta(minutes=1)
 
 
@@ -95,8 +96,8 @@ def _start(world: World, spec: RotationSpec) -> Step:
         return Finish(Result.CANCELLED, f"{CANCELLED_BY_DELETION} before anything was changed")
     if not capabilities(world).cancel and not world.rehearsed:
         return rehearse(world)
-    stale = world.now - world.record.phase_started_time > START_FRESHNESS
-    if stale or not world.record.start_sent:
+    fresh = timedelta() <= world.now - world.record.phase_started_time <= START_FRESHNESS
+    if not fresh or not world.record.start_sent:
         # The end of the old value is counted from before the call, and the call from an intent that says so (I1).
         changes = {"start_sent": True, "previous_valid_until": previous_ends(world, spec)}
         return Enter(move(world, Phase.STARTING, **changes))
