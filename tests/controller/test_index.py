@@ -204,6 +204,16 @@ def test_a_running_rotation_claims_what_its_spec_names_by_now_as_well() -> None:
     assert index.conflict(("ns", "one")) is None
 
 
+def test_what_a_rotation_is_corrected_from_is_in_its_way_no_more() -> None:
+    """I6, I10: two with the same mistake, one of which is mended."""
+    index = index_of(rotation("one", client="typo"), rotation("two", client="typo", secret="other"), provider())
+    corrected = rotation("one", client="right", version=2)
+    corrected["status"] = {"rotation": {"subject": rotation("one", client="typo")["spec"]}}
+    index.put_rotation(corrected)
+    assert index.conflict(("ns", "one")) is None
+    assert reason(index.conflict(("ns", "two"))) == "ClientConflict"
+
+
 def test_both_hear_of_it_when_they_turn_out_to_be_of_one_account() -> None:
     """I6: the one whose provider did not change as well."""
     index = index_of(rotation("one"), rotation("two", provider="another"), provider())

@@ -122,9 +122,9 @@ class Index:
         raw = self._rotations.get(key)
         if raw is None:
             return None
-        claims = _claims(raw)
-        found = (self._secret_conflict(key, claim) or self._client_conflict(key, claim) for claim in claims)
-        return next((problem for problem in found if problem is not None), None)
+        # What a running rotation has is its own: another one can only be in the way of what the spec names.
+        ours = _claim(raw["spec"], key[0])
+        return self._secret_conflict(key, ours) or self._client_conflict(key, ours)
 
     def _secret_conflict(self, key: Key, ours: _Claim) -> Problem | None:
         for other in sorted(self._by_secret[ours.secret] - {key}):
