@@ -40,6 +40,8 @@ MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 
 _LIST_PAGE = 500
+_DECISIVE = frozenset({"secrets", "clientsecretrotations"})
+"""Kinds of which a missing object decides something; all of them may be patched."""
 _MESSAGE_LIMIT = 300
 _LONGEST_RETRY_AFTER = 60
 """Seconds, whatever the server asks for: rotations wait for it."""
@@ -143,7 +145,7 @@ class Kube:
         try:
             answer = await self._request("GET", resource, namespace, name)
         except NotFound:
-            if self._recent.outdates(key, 0) and resource.plural != "leases":
+            if resource.plural in _DECISIVE and self._recent.outdates(key, 0):
                 await self.confirm_gone(resource, namespace, name)
             raise
         if self._recent.outdates(key, _version(answer)):

@@ -31,7 +31,18 @@ from keyturn.controller.spool import Spool
 from keyturn.controller.workers import Again
 from keyturn.rotation.lifecycle import decide
 from keyturn.rotation.report import Announcement, Reportable, announcements, report
-from keyturn.rotation.steps import Advance, Enter, Finish, Observe, Rest, SetFinalizer, Step, Wait, after_recording
+from keyturn.rotation.steps import (
+    Advance,
+    CallProvider,
+    Enter,
+    Finish,
+    Observe,
+    Rest,
+    SetFinalizer,
+    Step,
+    Wait,
+    after_recording,
+)
 from keyturn.rotation.world import UNOBSERVED, Problem, World
 
 _log = logging.getLogger(__name__)
@@ -177,7 +188,7 @@ class _Pass:
             _log.debug("next: %s", type(step).__name__, extra=self._context())
             if isinstance(step, Rest | Wait):
                 return await self._pause(step)
-            if step == last:
+            if step == last and not isinstance(step, CallProvider):
                 # Not again at once; and what came of this pass is written, so that timeouts are counted from it.
                 return await self._pause(_NOT_SEEN)
             await self._act(step)
