@@ -23,7 +23,7 @@ test: venv ## Run all tests, JOBS=2 files at a time; writes build/junit.xml
 	@mkdir -p build
 	@$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile --junitxml=build/junit.xml
 
-chaos: venv ## Strike the operator at every request of a rotation (about half an hour); writes build/chaos-report.json
+chaos: venv ## Strike the operator at every request of a rotation (half an hour to an hour); writes build/chaos-report.json
 	@$(BIN)/python -m tests.chaos
 
 soak: venv ## Rotate for MINUTES=4 under random faults and kills; writes build/soak-report.json
