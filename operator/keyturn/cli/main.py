@@ -41,7 +41,9 @@ def run(
     health: Annotated[
         str, typer.Option(envvar="KEYTURN_HEALTH", help='Address of the probes, "" for none.')
     ] = "0.0.0.0:8080",
-    workers: Annotated[int, typer.Option(min=1, max=500, help="Rotations in work at the same time.")] = 20,
+    workers: Annotated[
+        int, typer.Option(min=1, max=500, help="Rotations in work at the same time; provider objects too.")
+    ] = 20,
     sweep_interval: Annotated[
         float, typer.Option(min=1, help="Seconds between two searches for missed events.")
     ] = 600.0,

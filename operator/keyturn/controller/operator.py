@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from keyturn.cluster.leases import LeaseObject
 from keyturn.cluster.observer import Observers
 from keyturn.cluster.resources import ROTATIONS
 from keyturn.controller.accounts import Accounts
-from keyturn.controller.index import Index, Key, ProviderKey, key_of, provider_key_of
+from keyturn.controller.index import Index, Key, ProviderKey, key_of, provider_key_of, said_something
 from keyturn.controller.kopf_source import KopfSource
 from keyturn.controller.leadership import Leadership, Timing, new_identity
 from keyturn.controller.providers import ProviderReconciler
@@ -33,18 +34,19 @@ _log = logging.getLogger(__name__)
 
 _WAKE_SECONDS: Final = 0.02
 """Changes within this time lead to one look at a namespace."""
-_PROVIDER_WORKERS: Final = 4
+_THREADS_PER_WORKER: Final = 8
+"""At most; only those are started that are needed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How the operator runs.
 
-    health_endpoint: URL on which Kopf answers the probes, or None. workers: rotations in work at the same time.
-    sweep_interval: seconds between two searches for events that were missed. provider_interval: seconds between two
-    checks of a provider account. spool_directory, spool_key_file: see `Spool`. identity: see `Leadership`; one that
-    nobody else has by default. lease_namespace: where the Lease is by which replicas agree who works. addresses: where
-    to the provider objects of namespaces may have the operator connect.
+    health_endpoint: URL on which Kopf answers the probes, or None. workers: rotations in work at the same time, and
+    beside them provider objects. sweep_interval: seconds between two searches for events that were missed.
+    provider_interval: seconds between two checks of a provider account. spool_directory, spool_key_file: see `Spool`.
+    identity: see `Leadership`; one that nobody else has by default. lease_namespace: where the Lease is by which
+    replicas agree who works. addresses: where to the provider objects of namespaces may have the operator connect.
     """
 
     kubeconfig: Path | None = None
@@ -79,8 +81,9 @@ class Controller:
         self._spool = spool
         self._leadership = leadership
         self.index = Index()
-        self._rotations: WorkQueue[Key] = WorkQueue()
-        self._providers: WorkQueue[ProviderKey] = WorkQueue()
+        self._rotations: WorkQueue[Key] = WorkQueue(lambda key: key[0])
+        self._providers: WorkQueue[ProviderKey] = WorkQueue(_tenant)
+        self._working = False
         acting = kube.restricted(leadership.check)
         self._accounts = Accounts(kube, self.index, settings.addresses)
         self._observers = Observers(kube, lambda key: self._rotations.add_after(key, _WAKE_SECONDS))
@@ -90,25 +93,30 @@ class Controller:
         )
         self._sweep = Sweep(kube, self.index, self.seen, settings.sweep_interval)
         self._workers = Workers(self._rotations, self._reconciler.reconcile, settings.workers)
-        self._provider_workers = Workers(self._providers, self._checks.reconcile, _PROVIDER_WORKERS)
+        self._provider_workers = Workers(self._providers, self._checks.reconcile, settings.workers)
 
     def seen(self, raw: dict[str, Any], deleted: bool) -> None:
         """Take in an event about one of Keyturn's own objects."""
         if raw["kind"] == ROTATIONS.kind:
             key = key_of(raw)
+            before = self.index.rotation(key)
             affected = self.index.drop_rotation(key) | {key} if deleted else self.index.put_rotation(raw)
+            if key in affected and said_something(before, self.index.rotation(key)):
+                self._wake({key}, urgent=True)
         else:
             provider = provider_key_of(raw)
             known = self.index.provider(provider)
             affected = self.index.drop_provider(provider) if deleted else self.index.put_provider(raw)
             # What is only our own word in its status is no reason to ask the provider again.
-            if deleted or known is None or known["metadata"]["generation"] != raw["metadata"]["generation"]:
-                self._providers.add(provider)
+            if self._working and said_something(known, self.index.provider(provider)):
+                self._providers.add(provider, urgent=True)
         self._wake(affected)
 
-    def _wake(self, keys: set[Key]) -> None:
-        for key in keys:
-            self._rotations.add(key)
+    def _wake(self, keys: set[Key], *, urgent: bool = False) -> None:
+        """Have these worked on; who does not lead will look at everything when it does."""
+        if self._working:
+            for key in keys:
+                self._rotations.add(key, urgent=urgent)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work while this process leads, until `stop` is set; then let the passes that are under way come to their end.
@@ -126,8 +134,6 @@ class Controller:
         await asyncio.gather(self._workers.drain(), self._provider_workers.drain())
         campaign.cancel()
         await asyncio.gather(sweeping, campaign, return_exceptions=True)
-        self._rotations.close()
-        self._providers.close()
         await self._observers.aclose()
         await self._accounts.aclose()
 
@@ -146,15 +152,21 @@ class Controller:
         try:
             await asyncio.Event().wait()
         finally:
+            self._working = False
             self._reconciler.stopping = True
             self._workers.halt()
             self._provider_workers.halt()
+            self._rotations.clear()
+            self._providers.clear()
             for key in self.index.rotations():
                 self._observers.unfollow(key)
 
     def _begin(self) -> None:
         self._reconciler.stopping = False
-        self._wake(set(self.index.rotations()))
+        self._working = True
+        for key, raw in self.index.rotations().items():
+            # What an earlier leader has left in the middle may be keeping workloads waiting.
+            self._rotations.add(key, urgent="rotation" in (raw.get("status") or {}))
         for provider in self.index.providers():
             self._providers.add(provider)
         self._workers.start()
@@ -178,11 +190,19 @@ class Controller:
         }
 
 
+def _tenant(key: ProviderKey) -> Hashable:
+    """A namespace; objects of the cluster are of nobody's in particular, and each has its own share of the workers."""
+    return key[1] or key
+
+
 async def run(settings: Settings) -> None:
     """Run the operator until SIGTERM or SIGINT. Raises SpoolError, and ConfigException without a usable kubeconfig."""
     spool = Spool.open(settings.spool_directory, settings.spool_key_file) if settings.spool_directory else None
     kube = await Kube.connect(settings.kubeconfig, settings.context)
     stop = asyncio.Event()
+    # Host names are resolved there, the API server's too, and a slow one keeps its thread when its pass has given up.
+    threads = ThreadPoolExecutor(_THREADS_PER_WORKER * settings.workers, thread_name_prefix="keyturn")
+    asyncio.get_running_loop().set_default_executor(threads)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     lease = LeaseObject(kube, settings.lease_namespace)
