@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -125,5 +126,44 @@ async def test_an_answer_that_is_cut_off_is_an_outage_and_no_defect() -> None:
         with pytest.raises(Unavailable, match="not JSON"):
             await kube.get(PODS, "ns", "pod")
     finally:
+        await kube.aclose()
+        await runner.cleanup()
+
+
+async def test_watches_of_many_namespaces_leave_connections_for_requests() -> None:
+    """Each holds one as long as it lasts; a fleet has several watches in each namespace where something rotates."""
+    begun, all_begun, end = 0, asyncio.Event(), asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal begun
+        if "watch" not in request.query:
+            return web.json_response({"metadata": {}})
+        begun += 1
+        if begun == len(watches):
+            all_begun.set()
+        stream = web.StreamResponse()
+        await stream.prepare(request)
+        await end.wait()
+        return stream
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    kube = Kube(official.Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}"))
+
+    async def watch(namespace: str) -> None:
+        async for _ in kube.watch(PODS, namespace):
+            pass
+
+    watches = [asyncio.create_task(watch(str(number))) for number in range(200)]
+    try:
+        async with asyncio.timeout(8):
+            await all_begun.wait()
+            assert await kube.get(PODS, "ns", "pod") == {"metadata": {}}
+    finally:
+        end.set()
+        await asyncio.gather(*watches, return_exceptions=True)
         await kube.aclose()
         await runner.cleanup()

@@ -38,6 +38,7 @@ _METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,ap
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 
+_CONNECTIONS = 64
 _LIST_PAGE = 500
 _MESSAGE_LIMIT = 300
 _REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
@@ -72,8 +73,11 @@ class Kube:
         self, configuration: official.Configuration, renew: Callable[[], Awaitable[object]] | None = None
     ) -> None:
         """renew: reads the credentials anew into the configuration when the API server no longer takes them."""
-        configuration.connection_pool_maxsize = 64
+        configuration.connection_pool_maxsize = _CONNECTIONS
         self._api = official.ApiClient(configuration)
+        # Each watch holds a connection as long as it lasts: in a pool with a bound, they would shut out the requests.
+        configuration.connection_pool_maxsize = 0
+        self._watching = official.ApiClient(configuration)
         self._renew = renew
         self._permit: Callable[[], None] | None = None
 
@@ -203,7 +207,7 @@ class Kube:
         verb = f"watch {resource.plural} in {namespace}"
         url = self._api.configuration.host + resource.path(namespace) + "?" + urlencode(query)
         try:
-            answer = await self._api.call_api("GET", url, await self._headers(JSON), None, None, timeout)
+            answer = await self._watching.call_api("GET", url, await self._headers(JSON), None, None, timeout)
             async with answer.response as response:
                 if response.status != 200:
                     await self._take_note(response.status)
@@ -217,7 +221,8 @@ class Kube:
             raise Unavailable(f"{verb}: {type(error).__name__}") from None
 
     async def aclose(self) -> None:
-        await self._api.close()  # type: ignore[no-untyped-call]
+        for api in (self._api, self._watching):
+            await api.close()  # type: ignore[no-untyped-call]
 
     async def _headers(self, content_type: str, accept: str = JSON) -> dict[str, str]:
         headers = {"Content-Type": content_type, "Accept": accept, "User-Agent": FIELD_MANAGER}
