@@ -14,6 +14,7 @@ from keyturn.cluster.client import Kube
 from keyturn.cluster.leases import LeaseObject
 from keyturn.controller.index import Key
 from keyturn.controller.leadership import Leadership, Timing
+from keyturn.controller.metrics import Metrics
 from keyturn.controller.operator import Controller, Settings
 from tests.controller.test_index import provider, rotation
 from tests.controller.virtual import virtually
@@ -28,7 +29,7 @@ def with_controller(test: Callable[[Controller], Awaitable[None]]) -> None:
         kube = Kube(official.Configuration(host="http://127.0.0.1:9"))
         try:
             leadership = Leadership(LeaseObject(kube, "nowhere"), "we", Timing())
-            await test(Controller(kube, NO_WORKERS, None, leadership, lambda: datetime.now(UTC)))
+            await test(Controller(kube, NO_WORKERS, None, leadership, lambda: datetime.now(UTC), Metrics()))
         finally:
             await kube.aclose()
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from copy import copy
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -66,6 +68,22 @@ class Resource:
         return "/".join(parts)
 
 
+class Verb(StrEnum):
+    """What is asked of the API server, by the names that RBAC has for it, but for `apply`, which is `patch` there."""
+
+    GET = "get"
+    LIST = "list"
+    WATCH = "watch"
+    CREATE = "create"
+    PATCH = "patch"
+    APPLY = "apply"
+    DELETE = "delete"
+
+
+Tell = Callable[[Verb, str, ClusterError | None], None]
+"""Told of each request: the resource, with its subresource behind a slash, and the error or None."""
+
+
 class Kube:
     """A connection to one API server. Safe for concurrent use; close it with `aclose`."""
 
@@ -80,6 +98,8 @@ class Kube:
         self._watching = official.ApiClient(configuration)
         self._renew = renew
         self._permit: Callable[[], None] | None = None
+        self.tell: Tell = lambda *_: None
+        """Counts the requests. A watch counts when it begins, and once more when it breaks."""
 
     @classmethod
     async def connect(cls, kubeconfig: Path | None = None, context: str | None = None) -> Kube:
@@ -138,12 +158,12 @@ class Kube:
         }
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> dict[str, Any]:
-        return await self._request("GET", resource, namespace, name)
+        return await self._request(Verb.GET, resource, namespace, name)
 
     async def create(
         self, resource: Resource, namespace: str | None, body: Mapping[str, Any], *, dry_run: bool = False
     ) -> dict[str, Any]:
-        return await self._request("POST", resource, namespace, None, body=body, query=_writing(dry_run))
+        return await self._request(Verb.CREATE, resource, namespace, None, body=body, query=_writing(dry_run))
 
     async def merge(
         self,
@@ -157,7 +177,7 @@ class Kube:
     ) -> dict[str, Any]:
         """Merge-patch an existing object; with metadata.resourceVersion in the body only if it is still that one."""
         return await self._request(
-            "PATCH",
+            Verb.PATCH,
             resource,
             namespace,
             name,
@@ -174,7 +194,7 @@ class Kube:
         query = {**_writing(dry_run), "force": "true"}
         whole = {"apiVersion": resource.api_version, "kind": resource.kind, **body}
         return await self._request(
-            "PATCH", resource, namespace, name, body=whole, content_type=APPLY_PATCH, query=query
+            Verb.APPLY, resource, namespace, name, body=whole, content_type=APPLY_PATCH, query=query
         )
 
     async def delete(
@@ -183,7 +203,7 @@ class Kube:
         """Delete the object that was read, only if it is still in that version where one is given; else Conflict."""
         preconditions = {"uid": uid, **({"resourceVersion": version} if version is not None else {})}
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
-        await self._request("DELETE", resource, namespace, name, body=body)
+        await self._request(Verb.DELETE, resource, namespace, name, body=body)
 
     async def list(
         self, resource: Resource, namespace: str | None = None, *, metadata_only: bool = False
@@ -193,7 +213,7 @@ class Kube:
         items: list[dict[str, Any]] = []
         query: dict[str, str] = {"limit": str(_LIST_PAGE)}
         while True:
-            page = await self._request("GET", resource, namespace, None, query=query, accept=accept)
+            page = await self._request(Verb.LIST, resource, namespace, None, query=query, accept=accept)
             items += page.get("items") or []
             token = page["metadata"].get("continue")
             if not token:
@@ -202,6 +222,15 @@ class Kube:
 
     async def watch(self, resource: Resource, namespace: str) -> AsyncIterator[dict[str, Any]]:
         """Events from now on, until the server ends the stream; raises ClusterError when it breaks."""
+        try:
+            async with aclosing(self._stream(resource, namespace)) as events:
+                async for event in events:
+                    yield event
+        except ClusterError as error:
+            self.tell(Verb.WATCH, resource.plural, error)
+            raise
+
+    async def _stream(self, resource: Resource, namespace: str) -> AsyncGenerator[dict[str, Any]]:
         query = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": "300"}
         timeout = aiohttp.ClientTimeout(total=330, connect=10, sock_read=120)
         verb = f"watch {resource.plural} in {namespace}"
@@ -212,6 +241,7 @@ class Kube:
                 if response.status != 200:
                     await self._take_note(response.status)
                     raise _error(verb, response.status, await response.read(), response.headers)
+                self.tell(Verb.WATCH, resource.plural, None)
                 async for line in response.content:
                     event = json.loads(line)
                     if event["type"] == "ERROR":
@@ -246,6 +276,18 @@ class Kube:
             _log.warning("the kubeconfig cannot be read again (%s)", type(error).__name__)
 
     async def _request(
+        self, verb: Verb, resource: Resource, namespace: str | None, name: str | None, **how: Any
+    ) -> dict[str, Any]:
+        target = "/".join(filter(None, (resource.plural, how.get("subresource"))))
+        try:
+            answer = await self._exchange(_METHODS[verb], resource, namespace, name, **how)
+        except ClusterError as error:
+            self.tell(verb, target, error)
+            raise
+        self.tell(verb, target, None)
+        return answer
+
+    async def _exchange(
         self,
         method: str,
         resource: Resource,
@@ -290,6 +332,14 @@ def _writing(dry_run: bool) -> dict[str, str]:
     return {"fieldManager": FIELD_MANAGER, **({"dryRun": "All"} if dry_run else {})}
 
 
+_METHODS: Mapping[Verb, str] = {
+    Verb.GET: "GET",
+    Verb.LIST: "GET",
+    Verb.CREATE: "POST",
+    Verb.PATCH: "PATCH",
+    Verb.APPLY: "PATCH",
+    Verb.DELETE: "DELETE",
+}
 _KINDS: Mapping[int, type[ClusterError]] = {
     400: Invalid,
     401: Unavailable,

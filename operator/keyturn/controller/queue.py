@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Final, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
+Waited = Callable[[bool, float], None]
+"""Told whether a key was urgent, and how many seconds it waited for a worker."""
 
 _FIRST_DELAY = 0.5
 LONGEST_DELAY = 60.0
@@ -27,36 +30,43 @@ class _Line(Generic[K]):
     """Keys that wait, first come first served for each tenant. Tenants take turns."""
 
     def __init__(self) -> None:
-        self._turns: OrderedDict[Hashable, OrderedDict[K, None]] = OrderedDict()
+        self._turns: OrderedDict[Hashable, OrderedDict[K, float]] = OrderedDict()
 
     def __len__(self) -> int:
         return sum(map(len, self._turns.values()))
 
     def put(self, tenant: Hashable, key: K) -> None:
-        self._turns.setdefault(tenant, OrderedDict())[key] = None
+        self._turns.setdefault(tenant, OrderedDict())[key] = time.monotonic()
 
     def remove(self, tenant: Hashable, key: K) -> None:
         del self._turns[tenant][key]
         if not self._turns[tenant]:
             del self._turns[tenant]
 
-    def take(self, may: Callable[[Hashable], bool]) -> K | None:
-        """The first key of the next tenant who may have a worker. Skips at most the tenants that have one already."""
+    def take(self, may: Callable[[Hashable], bool]) -> tuple[K, float] | None:
+        """The first key of the next tenant who may have a worker, and how many seconds it waited.
+
+        Skips at most the tenants that have a worker already.
+        """
         tenant = next(filter(may, self._turns), None)
         if tenant is None:
             return None
-        key = next(iter(self._turns[tenant]))
+        key, since = next(iter(self._turns[tenant].items()))
         self._turns.move_to_end(tenant)
         self.remove(tenant, key)
-        return key
+        return key, time.monotonic() - since
 
 
 class WorkQueue(Generic[K]):
     """Keys that wait for a worker. Delays are seconds of the running event loop's clock."""
 
-    def __init__(self, tenant_of: Callable[[K], Hashable]) -> None:
-        """tenant_of: who shares the workers fairly with others of their kind, such as the namespace of a key."""
+    def __init__(self, tenant_of: Callable[[K], Hashable], waited: Waited = lambda *_: None) -> None:
+        """tenant_of: who shares the workers fairly with others of their kind, such as the namespace of a key.
+
+        waited: told of each key that is handed out.
+        """
         self._tenant_of = tenant_of
+        self._waited = waited
         self._urgent: _Line[K] = _Line()
         self._usual: _Line[K] = _Line()
         self._urgent_in_a_row = 0
@@ -146,23 +156,23 @@ class WorkQueue(Generic[K]):
         """Give keys to idle workers as far as there are both, and nobody gets more than their share."""
         self._idle = [worker for worker in self._idle if not worker.done()]
         while self._idle:
-            key = self._take()
-            if key is None:
+            taken = self._take()
+            if taken is None:
                 return
-            del self._dirty[key]
+            key, seconds = taken
+            self._waited(self._dirty.pop(key), seconds)
             self._processing.add(key)
             self._busy[self._tenant_of(key)] += 1
             self._idle.pop().set_result(key)
 
-    def _take(self) -> K | None:
+    def _take(self) -> tuple[K, float] | None:
         if self._urgent_in_a_row < URGENT_IN_A_ROW:
-            key = self._urgent.take(self._may)
-            if key is not None:
+            taken = self._urgent.take(self._may)
+            if taken is not None:
                 self._urgent_in_a_row += 1
-                return key
+                return taken
         self._urgent_in_a_row = 0
-        key = self._usual.take(self._may)
-        return key if key is not None else self._urgent.take(self._may)
+        return self._usual.take(self._may) or self._urgent.take(self._may)
 
     def _may(self, tenant: Hashable) -> bool:
         return self._busy[tenant] < len(self._idle)
