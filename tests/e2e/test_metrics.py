@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -20,12 +20,13 @@ def page(operator: Operator) -> str:
     return httpx.get(f"http://{operator.health}/metrics").raise_for_status().text
 
 
-def leads(operator: Operator) -> bool:
+def leads(operator: Operator) -> bool | None:
+    """Whether it leads, once it is ready for that; None before."""
     try:
         ready = httpx.get(f"http://{operator.health}/readyz")
     except httpx.TransportError:
-        return False
-    return ready.is_success and ready.json()["keyturn"]["leading"] is True
+        return None
+    return bool(ready.json()["keyturn"]["leading"]) if ready.is_success else None
 
 
 class Told:
@@ -41,7 +42,7 @@ class Told:
 
     def by(self, name: str, *labels: str) -> dict[tuple[str, ...], float]:
         """The values of all samples, added up over the other labels."""
-        found: Counter[tuple[str, ...]] = Counter()
+        found: defaultdict[tuple[str, ...], float] = defaultdict(float)
         for values, value in self.samples(name):
             found[tuple(values[label] for label in labels)] += value
         return dict(found)
@@ -77,6 +78,7 @@ def test_one_rotation_is_counted_as_it_was(scene: Scene) -> None:
         leader = scene.operator(kubeconfig=log.kubeconfig)
         scene.wait(lambda: leads(leader), "the first one leads")
         standby = scene.operator("--identity", "another")
+        scene.wait(lambda: leads(standby) is False, "the other one stands by")
         scene.put_rotation(soak="1s")
         scene.wait_ended()
         scene.wait(lambda: Told(leader).written() == asked(log, scene), "what was written is what was counted")

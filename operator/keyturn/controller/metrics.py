@@ -12,11 +12,12 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from keyturn.api.base import API_VERSION
 from keyturn.api.rotation import Phase, Result
 from keyturn.api.semantics import Failure
 from keyturn.cluster import errors, leases, resources
@@ -60,10 +61,12 @@ class ProviderOperation(StrEnum):
 
 
 def _requested() -> Iterator[str]:
-    """All resources that Keyturn speaks of, with their status."""
+    """All resources that Keyturn speaks of, and the statuses that it writes."""
     for found in (*vars(resources).values(), leases.LEASES):
         if isinstance(found, Resource):
-            yield from (found.plural, f"{found.plural}/status")
+            yield found.plural
+            if found.api_version == API_VERSION:
+                yield f"{found.plural}/status"
 
 
 def _errors(kind: type[errors.ClusterError]) -> Iterator[str]:
@@ -166,6 +169,7 @@ class Metrics:
     """The metrics of one process, in a registry of their own."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double the series
         self.registry = CollectorRegistry()
         self._recorded = {family.name: _made(family, self.registry) for family in RECORDED}
         ProcessCollector(registry=self.registry)
