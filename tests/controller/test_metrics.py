@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -214,3 +218,18 @@ async def test_an_address_that_cannot_be_listened_on_is_named(address: str) -> N
     endpoints = Endpoints(dict, lambda: True, Metrics().registry)
     with pytest.raises(EndpointsError, match=address):
         await endpoints.open(address)
+
+
+def test_the_start_ends_with_a_sentence_about_the_address(tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(
+        "{apiVersion: v1, kind: Config, current-context: c, contexts: [{name: c, context: {cluster: c, user: u}}], "
+        'clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}], users: [{name: u, user: {token: t}}]}'
+    )
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        command = [sys.executable, "-m", "keyturn", "run", "--kubeconfig", str(kubeconfig), "--health", address]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert f"cannot listen on {address}, see --health: " in done.stderr
+    assert "Traceback" not in done.stderr

@@ -20,20 +20,22 @@ def census(rotations: Iterable[dict[str, Any]], now: datetime) -> Samples:
     Times are compared as text, which sorts as they do, and only the extremes are read.
     """
     phases: Counter[str] = Counter()
-    conditions: Counter[str] = Counter()
+    counted = {str(ConditionType.STALLED): 0, _OVERDUE: 0}
     rotated, due = [], []
     for raw in rotations:
         status = raw.get("status") or {}
-        phases[status.get("phase") or Phase.IDLE] += 1
-        conditions.update(one["type"] for one in status.get("conditions") or () if one["status"] == "True")
+        phases[status.get("phase") or "Idle"] += 1
+        for one in status.get("conditions") or ():
+            if one["type"] in counted and one["status"] == "True":
+                counted[one["type"]] += 1
         if status.get("lastRotationTime"):
             rotated.append(status["lastRotationTime"])
         if status.get("nextRotationTime"):
             due.append(status["nextRotationTime"])
     for phase in Phase:
         yield OBJECTS, (phase,), phases[phase]
-    yield STALLED, (), conditions[ConditionType.STALLED]
-    yield OVERDUE, (), conditions[_OVERDUE]
+    yield STALLED, (), counted[ConditionType.STALLED]
+    yield OVERDUE, (), counted[_OVERDUE]
     if rotated:
         yield AGE, (), (now - datetime.fromisoformat(min(rotated))).total_seconds()
     if due:
