@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from copy import deepcopy
 from datetime import UTC, datetime
@@ -15,7 +17,7 @@ from keyturn.cluster.leases import LeaseObject
 from keyturn.controller.index import Key
 from keyturn.controller.leadership import Leadership, Timing
 from keyturn.controller.metrics import Metrics
-from keyturn.controller.operator import Controller, Settings
+from keyturn.controller.operator import Controller, Settings, make_room_for_slow_names
 from tests.controller.test_index import provider, rotation
 from tests.controller.virtual import virtually
 
@@ -102,3 +104,10 @@ def test_a_provider_object_is_looked_at_when_somebody_has_said_something() -> No
                 queue.done(await queue.get())
 
     with_controller(test)
+
+
+async def test_names_that_resolve_slowly_leave_threads_for_others() -> None:
+    """A thread cannot be taken away from who holds it: the API server's own name must still find one."""
+    make_room_for_slow_names(workers=20)
+    all_held = threading.Barrier(2 * 20 + 1, timeout=10)
+    await asyncio.gather(*(asyncio.to_thread(all_held.wait) for _ in range(all_held.parties)))

@@ -230,14 +230,21 @@ def _tenant(key: ProviderKey) -> Hashable:
     return key[1] or key
 
 
+def make_room_for_slow_names(workers: int) -> None:
+    """Let the running loop have more threads: host names are resolved there, the API server's too.
+
+    One that a tenant has chosen may keep its thread for long after the pass that asked for it has given up.
+    """
+    threads = ThreadPoolExecutor(_THREADS_PER_WORKER * workers, thread_name_prefix="keyturn")
+    asyncio.get_running_loop().set_default_executor(threads)
+
+
 async def run(settings: Settings) -> None:
     """Run the operator until SIGTERM or SIGINT. Raises SpoolError, NoConnection and EndpointsError."""
     spool = Spool.open(settings.spool_directory, settings.spool_key_file) if settings.spool_directory else None
     kube = await Kube.connect(settings.kubeconfig, settings.context)
     stop = asyncio.Event()
-    # Host names are resolved there, the API server's too, and a slow one keeps its thread when its pass has given up.
-    threads = ThreadPoolExecutor(_THREADS_PER_WORKER * settings.workers, thread_name_prefix="keyturn")
-    asyncio.get_running_loop().set_default_executor(threads)
+    make_room_for_slow_names(settings.workers)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     lease = LeaseObject(kube, settings.lease_namespace)
