@@ -20,13 +20,14 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final, Generic, Self, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 from sandbox.argo import ROLLOUTS, RolloutsStandIn
 from sandbox.controlplane import ControlPlane, Resources, documents
 from sandbox.controlplane.processes import free_port
 from sandbox.kubelet import Behaviour, KubeletStandIn
 from sandbox.kubelet.api import API
+from sandbox.nursery import Child, Nursery
 from sandbox.simulators.base import Simulator, running
 from sandbox.simulators.janrain import JanrainSimulator
 from sandbox.simulators.snaptrade import SnapTradeSimulator
@@ -53,34 +54,44 @@ class OperatorError(Exception):
 class Operator:
     """One operator process. Its log is in `log`."""
 
-    def __init__(self, kubeconfig: Path, log: Path, *options: str, code: Path | None = None) -> None:
-        """code: a folder with another `keyturn` package than the one of this checkout."""
+    def __init__(
+        self,
+        kubeconfig: Path,
+        log: Path,
+        *options: str,
+        code: Path | None = None,
+        nursery: Nursery | None = None,
+    ) -> None:
+        """code: a folder with another `keyturn` package than the one of this checkout. nursery: forks it, else."""
         # The next operator replaces one that was killed at once: under the same name, as a container that is restarted.
-        run = [sys.executable, "-m", "keyturn", "run", "--identity", "sandbox"]
-        self._arguments = [*run, "--kubeconfig", str(kubeconfig), *options]
-        self._environment = {
-            "PYTHONUNBUFFERED": "1",
-            **ALLOWED,
-            **({"PYTHONPATH": str(code)} if code is not None else {}),
-        }
+        self._arguments = ["run", "--identity", "sandbox", "--kubeconfig", str(kubeconfig), *options]
+        self._command = [sys.executable, "-m", "keyturn"]
+        self._code, self._nursery = code, nursery
         self.log = log
-        self._process: subprocess.Popen[bytes] | None = None
-        self._file: IO[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Child | None = None
         self.health = f"127.0.0.1:{free_port()}"
 
     def start(self) -> Self:
         """Start the process; it is at work within a second or two."""
-        self._file = self.log.open("ab")
-        tether = [sys.executable, "-I", str(ROOT / "sandbox" / "tether.py"), str(os.getpid())]
-        self._process = subprocess.Popen(
-            [*tether, *self._arguments, "--health", self.health],
-            stderr=self._file,
-            stdout=self._file,
-            stdin=subprocess.DEVNULL,
-            cwd=ROOT,
-            env={**os.environ, **self._environment},
-        )
+        arguments = [*self._arguments, "--health", self.health]
+        if self._nursery is not None and self._code is None:
+            self._process = self._nursery.start(arguments, {**os.environ, **ALLOWED}, self.log)
+        else:
+            self._process = self._spawn(arguments)
         return self
+
+    def _spawn(self, arguments: list[str]) -> subprocess.Popen[bytes]:
+        tether = [sys.executable, "-I", str(ROOT / "sandbox" / "tether.py"), str(os.getpid())]
+        elsewhere = {"PYTHONPATH": str(self._code)} if self._code is not None else {}
+        with self.log.open("ab") as file:
+            return subprocess.Popen(
+                [*tether, *self._command, *arguments],
+                stderr=file,
+                stdout=file,
+                stdin=subprocess.DEVNULL,
+                cwd=ROOT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **ALLOWED, **elsewhere},
+            )
 
     @property
     def pid(self) -> int:
@@ -111,9 +122,6 @@ class Operator:
             self._process.kill()
             self._process.wait()
             raise OperatorError(f"the operator did not end within {patience} seconds:\n{self.tail()}") from None
-        finally:
-            if self._file is not None:
-                self._file.close()
         self._process = None
         return code
 
@@ -138,6 +146,8 @@ class Stage:
     control_plane: ControlPlane
     behaviour: Behaviour = field(default_factory=Behaviour)
     call_rate: float = 5.0
+    nursery: Nursery | None = None
+    """Forks the operators, where there is one; else each is a new interpreter."""
 
     def __enter__(self) -> Self:
         self._selector = selectors.DefaultSelector()
@@ -241,7 +251,7 @@ class Stage:
         """Start the operator under its own ServiceAccount; it is killed with the stage."""
         as_shipped = kubeconfig or self.control_plane.service_account_kubeconfig(NAMESPACE, SERVICE_ACCOUNT)
         path = log or self.control_plane.directory / f"operator-{len(self._operators)}.log"
-        operator = Operator(as_shipped, path, *options)
+        operator = Operator(as_shipped, path, *options, nursery=self.nursery)
         self._operators.append(operator)
         return operator.start()
 

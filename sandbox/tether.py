@@ -11,12 +11,17 @@ import sys
 _PR_SET_PDEATHSIG = 1  # prctl(2); it outlives execve(2)
 
 
-def main(parent: int, argv: list[str]) -> None:
-    """Become `argv`, unless the parent has gone already."""
+def bind(parent: int) -> bool:
+    """Let the kernel kill this process when its parent ends; whether that is still there."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == parent:
+    return os.getppid() == parent
+
+
+def main(parent: int, argv: list[str]) -> None:
+    """Become `argv`, unless the parent has gone already."""
+    if bind(parent):
         os.execv(argv[0], argv)  # noqa: S606  # no shell is what is wanted
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from sandbox.assets import provide
 from sandbox.controlplane import ControlPlane
+from sandbox.nursery import Nursery
 from sandbox.stage import Stage
 from tests.e2e.scene import Scene
 
@@ -25,7 +26,7 @@ def control_plane() -> Iterator[ControlPlane]:
 @pytest.fixture(scope="session")
 def stage(control_plane: ControlPlane) -> Iterator[Stage]:
     """The control plane with Keyturn's CRDs and RBAC installed, and a kubelet stand-in whose pods call providers."""
-    with Stage(control_plane) as running:
+    with Nursery() as nursery, Stage(control_plane, nursery=nursery) as running:
         running.install()
         yield running
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from sandbox.assets import provide
 from sandbox.controlplane import ControlPlane
+from sandbox.nursery import Nursery
 from sandbox.stage import ROOT, Stage
 from tests.chaos.bugs import BUGS
 from tests.chaos.campaign import Campaign, all_caught, campaign, references
@@ -35,7 +36,7 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     begun = time.monotonic()
     assets = provide()
-    with ControlPlane.start(assets) as plane, Stage(plane) as stage:
+    with Nursery() as nursery, ControlPlane.start(assets) as plane, Stage(plane, nursery=nursery) as stage:
         stage.install()
         inputs = _inputs(stage, options)
         _say("the reference runs")

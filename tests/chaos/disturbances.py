@@ -159,6 +159,25 @@ class WatchEnds(Disturbance):
             yield self._last + b"\n"
 
 
+class WatchFails(WatchEnds):
+    """Each watch of rotations comes to an end with this line; who does not list them again cannot write.
+
+    Until that list has come after the first such end, which keeps the rotation from being over before.
+    """
+
+    def __init__(self, after: float, last: bytes) -> None:
+        super().__init__(after, last)
+        self._listed_again = False
+
+    async def api(self, exchange: Exchange, onward: Onward) -> web.StreamResponse:
+        if exchange.path.endswith("/clientsecretrotations"):
+            self._listed_again |= self.guards.struck.is_set() and not exchange.is_watch
+            return await super().api(exchange, onward)
+        if api_write(exchange) is not None and not self._listed_again:
+            return refusal(503, _REASONS[503])
+        return await onward(exchange)
+
+
 class EventsDropped(Disturbance):
     """Events of these types are left out of all watches."""
 

@@ -44,7 +44,7 @@ FAULT_BUGS: Final = (
         "controller/kopf_source.py",
         "            await self._run_once()\n",
         "            await self._run_once()\n            return\n",
-        "stytch success, watches 500 in stream",
+        "stytch success, watches 500 in stream, and no writes before rotations are listed again",
     ),
     _bug(
         "a token that is replaced is not read again",

@@ -20,6 +20,7 @@ from tests.chaos.disturbances import (
     Throttled,
     TokenExpires,
     WatchEnds,
+    WatchFails,
     WatchRefused,
     error_event,
 )
@@ -92,6 +93,8 @@ def _watches() -> Iterator[Fault]:
     yield Fault("watches 410", _always(lambda: WatchRefused(410)), both, seconds=(10, 60))
     yield Fault("watches 410 in stream", _always(lambda: WatchEnds(1, error_event(410))), both)
     yield Fault("watches 500 in stream", _always(lambda: WatchEnds(1, error_event(500))), both)
+    failing = _always(lambda: WatchFails(1, error_event(500)))
+    yield Fault("watches 500 in stream, and no writes before rotations are listed again", failing)
     yield Fault("watches end with half a line", _always(lambda: WatchEnds(1, b'{"type": "MODI')), both)
     for types in (("ADDED",), ("MODIFIED",), ("DELETED",), ("ADDED", "MODIFIED", "DELETED")):
         make = _always(lambda types=types: EventsDropped(*types))  # type: ignore[misc]

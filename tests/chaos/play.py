@@ -132,7 +132,9 @@ class _Actors:
     def start(self, *more: str) -> None:
         options = ["--log-format", "text", "--debug", "--lease-namespace", self._scene.namespace]
         options += _QUICK_LEASE if self._quick else []
-        self._operator = Operator(self._kubeconfig, self._scene.log, *options, *more, code=self._code).start()
+        nursery, code = self._scene.stage.nursery, self._code
+        operator = Operator(self._kubeconfig, self._scene.log, *options, *more, code=code, nursery=nursery)
+        self._operator = operator.start()
 
     def suffer(self, when: When) -> None:
         """kill -9 or SIGSTOP as the blow has it; from any thread, without waiting."""

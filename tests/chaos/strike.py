@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 from collections.abc import Callable
@@ -19,9 +20,8 @@ from tests.e2e.scene import Scene
 _CLUSTER_WIDE: Final = "/apis/keyturn.dev/v1alpha1/"
 _NAMESPACED: Final = frozenset({"clientsecretrotations", "rotationproviders"})
 _ROTATION: Final = "clientsecretrotations"
-_STALE_READS: Final = 2
-_LAG: Final = 2.0
-"""Seconds until a watch begins that is opened on a server which lags behind."""
+_LAG: Final = 10.0
+"""Seconds until a server that lags behind tells the truth at last."""
 
 
 class When(StrEnum):
@@ -30,7 +30,7 @@ class When(StrEnum):
     before, after: kill -9, and the request never arrives, or was carried out. lost: it was carried out, and the
     operator gets no answer. conflict, throttled, failed: the API server answers so, and does nothing. frozen: it was
     carried out, and the operator stands still until another replica has come to the end. stale: it was carried out,
-    then kill -9, and what the next operator reads of the rotation first is as it was at its beginning.
+    then kill -9, and what the next operator sees of the rotation before it writes is as it was at its beginning.
     """
 
     BEFORE = "killed before"
@@ -65,7 +65,7 @@ class Guards:
         self._blow: tuple[Site, When] | None = None
         self._counting = False
         self._stale: dict[str, Any] | None = None
-        self._reads_left = 0
+        self._caught_up = asyncio.Event()
         self.kubeconfig: Path | None = None
         """Of the operator, once there is one."""
         self.complaints: list[str] = []
@@ -73,7 +73,10 @@ class Guards:
         self.counted = Counted()
         self.struck = threading.Event()
         self.looked_after = threading.Event()
-        """An operator has listed or watched all rotations since the blow: the one that has been struck, or the next."""
+        """An operator has listed or watched all rotations since the blow: the one that has been struck, or the next.
+
+        Where reads are stale: it has written what it makes of them.
+        """
         self.unannounced: list[str] = []
         """Changing calls of the provider that found no intent, finalizer or journal in the cluster (I1, I2)."""
 
@@ -86,16 +89,17 @@ class Guards:
     def remember(self) -> None:
         """What the rotation is like now is what stale reads show later."""
         if self._blow is not None and self._blow[1] is When.STALE:
-            self._stale, self._reads_left = self._scene.rotation(), _STALE_READS
+            self._stale = self._scene.rotation()
 
     async def api(self, exchange: Exchange) -> web.StreamResponse:
         """The guard before the API server."""
         kind = exchange.path.removeprefix(_CLUSTER_WIDE)
         if kind in _NAMESPACED:
             exchange.path = f"{_CLUSTER_WIDE}namespaces/{self._scene.namespace}/{kind}"
-            if kind == _ROTATION and self.struck.is_set():
+            if kind == _ROTATION and self.struck.is_set() and self._stale is None:
                 self.looked_after.set()
-        if self._stale is not None and self.struck.is_set() and exchange.method == "GET" and _ROTATION in exchange.path:
+        lags = self._stale is not None and self.struck.is_set() and not self._caught_up.is_set()
+        if lags and _ROTATION in exchange.path:
             return await self._answer_stale(exchange)
         return await self._pass(exchange, API, api_write(exchange))
 
@@ -134,20 +138,32 @@ class Guards:
         return answer if when is When.FROZEN and answer is not None else exchange.drop()
 
     async def _answer_stale(self, exchange: Exchange) -> web.StreamResponse:
-        """The list that the next operator begins with, and its first look at the object, are of an older version."""
-        listing = exchange.path.endswith(_ROTATION)
+        """The lists that the next operator begins with, and its first look at the object, are of an older version.
+
+        What it writes then comes to the object as it is, and with that the lag is over.
+        """
         if exchange.is_watch:
-            await asyncio.sleep(_LAG)
-        if exchange.is_watch or self._reads_left <= 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._caught_up.wait(), _LAG)
+            self._catch_up()
             return await pass_on(exchange)
-        self._reads_left -= 1
-        if not listing:
-            return web.json_response(self._stale)
+        if exchange.method != "GET":
+            try:
+                return await self._pass(exchange, API, api_write(exchange))
+            finally:
+                self._catch_up()
+        stale = self._stale or {}
+        if not exchange.path.endswith(_ROTATION):
+            return web.json_response(stale)
         found = await exchange.forward()
         body = json.loads(found.body or b"{}")  # type: ignore[arg-type]
-        body["items"] = [self._stale for _ in body["items"]]
-        body["metadata"]["resourceVersion"] = (self._stale or {})["metadata"]["resourceVersion"]
+        body["items"] = [stale for _ in body["items"]]
+        body["metadata"]["resourceVersion"] = stale["metadata"]["resourceVersion"]
         return web.json_response(body)
+
+    def _catch_up(self) -> None:
+        self._caught_up.set()
+        self.looked_after.set()
 
 
 def refusal(code: int, reason: str, headers: dict[str, str] | None = None) -> web.Response:

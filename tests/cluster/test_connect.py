@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,35 @@ async def test_an_answer_that_is_cut_off_is_an_outage_and_no_defect() -> None:
     try:
         with pytest.raises(Unavailable, match="not JSON"):
             await kube.get(PODS, "ns", "pod")
+    finally:
+        await kube.aclose()
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"), [("7", 7), ("0", 0), ("86400", 60), ("9" * 30, 60), ("soon", None), ("-1", None)]
+)
+async def test_a_server_that_asks_for_a_pause_is_heard_but_not_for_hours(said: str, seconds: int | None) -> None:
+    """Of requests, lists and watches alike."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"message": "busy"}, status=429, headers={"Retry-After": said})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    kube = Kube(official.Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}"))
+    asked = timedelta(seconds=seconds) if seconds is not None else None
+    try:
+        with pytest.raises(Unavailable, match="busy") as raised:
+            await kube.list(PODS, "ns")
+        assert raised.value.retry_after == asked
+        with pytest.raises(Unavailable, match="busy") as raised:
+            async for _ in kube.watch(PODS, "ns"):
+                pass
+        assert raised.value.retry_after == asked
     finally:
         await kube.aclose()
         await runner.cleanup()

@@ -24,6 +24,7 @@ from tests.controller.virtual import virtually
 
 REF = ProviderRef(name="acme")
 RULE = AddressRule(parse_networks(["127.0.0.0/8"]))
+FORBIDDING = AddressRule(forbidden=parse_networks(["20.0.0.0/8"]))
 
 
 @dataclass
@@ -153,9 +154,25 @@ def test_missing_credentials_are_named_and_nothing_is_built(built: list[FakeProv
     virtually(scenario())
 
 
-async def at(raw: dict[str, Any], kube: FakeKube, user: str | None = None) -> ProviderView:
+def test_what_cannot_be_a_credential_is_said_of_its_secret() -> None:
+    """I10: nothing is built from it, so nothing is sent."""
+
+    async def scenario() -> None:
+        kube, _, accounts = setting()
+        kube.secret = "x" * 4097
+        view, found = await accounts.find("ns", REF)
+        assert (found, view.gone) == (None, False)
+        assert view.problem is not None
+        assert view.problem.reason == "CredentialsInvalid"
+        for said in ("RotationProvider acme", 'key "secret" of Secret "credentials"', "4097 bytes", "4096"):
+            assert said in view.problem.message
+
+    virtually(scenario())
+
+
+async def at(raw: dict[str, Any], kube: FakeKube, user: str | None = None, rule: AddressRule = RULE) -> ProviderView:
     """What is said of the account of this object."""
-    accounts = Accounts(cast(Kube, kube), index_of(raw), RULE, Metrics())
+    accounts = Accounts(cast(Kube, kube), index_of(raw), rule, Metrics())
     view, _ = await accounts.at(provider_key_of(raw), user=user)
     await accounts.aclose()
     return view
@@ -227,6 +244,7 @@ def test_addresses_are_limited_for_objects_of_namespaces_and_not_for_those_of_th
     async def scenario() -> None:
         await at(provider(), FakeKube())
         await at(of_cluster(), FakeKube())
-        assert [one.addresses for one in built] == [RULE, None]
+        await at(of_cluster(), FakeKube(), rule=FORBIDDING)
+        assert [one.addresses for one in built] == [RULE, None, FORBIDDING.unconfined()]
 
     virtually(scenario())

@@ -4,31 +4,42 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any, cast
 
 import pytest
 
+from keyturn.api.observed import Consumers
 from keyturn.api.rotation import RolloutSpec
 from keyturn.cluster.client import Kube, Resource
 from keyturn.cluster.errors import ClusterError, NotFound, Unavailable
 from keyturn.cluster.observer import Key, Observers
 from keyturn.cluster.resources import CRONJOBS, CRONJOBS_BETA, DEPLOYMENTS, PODS, REPLICASETS, ROLLOUTS, STATEFULSETS
+from keyturn.rotation.consumers import RolloutView
+from keyturn.rotation.targets import rollout_gate
 from tests.controller.virtual import virtually
+from tests.unit.consumers import ZERO, record
 
 LISTING_SECONDS = 1.0
 
 
 class FakeKube:
-    """A pod is added to the world with every tenth of a second; a listing takes a second and shows its beginning."""
+    """A pod is added to the world with every tenth of a second; a listing takes a second and shows its beginning.
+
+    pods: what is listed of them instead.
+    """
 
     def __init__(self) -> None:
         self.begun: list[float] = []
         self.failing = False
         self.owner: str | None = None
+        self.pods: list[dict[str, Any]] | None = None
         self.present: tuple[Resource, ...] = ()
         self.absent: set[Resource] = set()
         self.listed: list[Resource] = []
         self.watching: list[str] = []
+        self.refused: list[float] = []
+        self.retry_after: timedelta | None = None
         self.streams: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
     async def list(self, resource: Resource, namespace: str) -> list[dict[str, Any]]:
@@ -43,9 +54,14 @@ class FakeKube:
             raise NotFound("404")
         if resource in self.present:
             return [workload("web")]
-        return [pod(f"{now:g}", self.owner)] if resource is PODS else []
+        if resource is PODS:
+            return [pod(f"{now:g}", self.owner)] if self.pods is None else self.pods
+        return []
 
     async def watch(self, resource: Resource, namespace: str) -> AsyncIterator[dict[str, Any]]:
+        if self.retry_after is not None:
+            self.refused.append(asyncio.get_running_loop().time())
+            raise Unavailable("429", self.retry_after)
         self.watching.append(resource.plural)
         try:
             while (event := await self.streams.get()) is not None:
@@ -54,9 +70,9 @@ class FakeKube:
             self.watching.remove(resource.plural)
 
 
-def pod(name: str, owner: str | None = None) -> dict[str, Any]:
+def pod(name: str, owner: str | None = None, created: str = "2026-03-01T12:00:00Z") -> dict[str, Any]:
     spec = {"imagePullSecrets": [{"name": "app"}]}
-    meta: dict[str, Any] = {"name": name, "uid": name, "creationTimestamp": "2026-03-01T12:00:00Z"}
+    meta: dict[str, Any] = {"name": name, "uid": name, "creationTimestamp": created}
     if owner is not None:
         reference = {"apiVersion": "apps/v1", "kind": owner, "name": "web", "uid": "web", "controller": True}
         meta["ownerReferences"] = [reference]
@@ -188,7 +204,7 @@ def test_a_bookmark_wakes_nobody() -> None:
 
 
 def test_a_watch_that_ends_wakes_and_begins_again() -> None:
-    """I9: what happened between two watches is looked for."""
+    """I9: what happened between two watches is looked for when the second begins."""
 
     async def scenario() -> None:
         kube, woken = FakeKube(), list[Key]()
@@ -197,8 +213,28 @@ def test_a_watch_that_ends_wakes_and_begins_again() -> None:
         await settle()
         kube.streams.put_nowait(None)
         await settle()
-        assert woken == [("ns", "one")]
         assert kube.watching == []
+        await asyncio.sleep(1)
+        assert woken == [("ns", "one")]
+        assert kube.watching == ["pods"]
+        await eyes.aclose()
+
+    virtually(scenario())
+
+
+def test_a_server_that_asks_for_a_pause_gets_it() -> None:
+    """Neither watches nor looks come earlier, and then they go on as ever."""
+
+    async def scenario() -> None:
+        kube, woken = FakeKube(), list[Key]()
+        kube.retry_after = timedelta(seconds=20)
+        eyes = observers(kube, woken)
+        eyes.follow(("ns", "one"))
+        await asyncio.sleep(19.9)
+        assert (kube.refused, woken) == ([0], [])
+        await asyncio.sleep(20)
+        assert (kube.refused, woken) == ([0, 20], [("ns", "one")])
+        kube.retry_after = None
         await asyncio.sleep(1)
         assert kube.watching == ["pods"]
         await eyes.aclose()
@@ -284,3 +320,37 @@ def test_a_pod_of_a_kind_that_was_not_there_has_it_looked_for() -> None:
         assert [(one.kind, one.name) for one in found.workloads] == [("StatefulSet", "web")]
 
     virtually(main())
+
+
+@pytest.mark.parametrize("kind", ["StatefulSet", "Unheard"])
+def test_a_workload_that_is_not_listed_yet_has_no_pod_that_could_hold_the_old_value(kind: str) -> None:
+    """I4: it is new since its kind was found empty, and its pods are listed each time.
+
+    As long as it has none it holds up nothing, and need not: what starts later reads the value that was written before.
+    """
+    kube = FakeKube()
+    written = record(distributed=10)
+
+    def rollout(found: Consumers) -> RolloutView:
+        return RolloutView(found, written, RolloutSpec(), ZERO + timedelta(seconds=30))
+
+    async def main() -> None:
+        eyes = observers(kube)
+        kube.pods = []
+        await look_at(eyes)
+        kube.present = (STATEFULSETS,)
+        unseen = await look_at(eyes)
+        assert unseen.workloads == ()
+        assert rollout_gate(rollout(unseen)) is None
+        kube.pods = [pod("old", kind, "2026-03-01T12:00:10Z")]
+        seen = rollout(await look_at(eyes))
+        assert [one.name for one in seen.unsafe_pods] == ["old"]
+        assert rollout_gate(seen) is not None
+        kube.pods = [pod("new", kind, "2026-03-01T12:00:11Z")]
+        assert not rollout(await look_at(eyes)).unsafe_pods
+
+    virtually(main())
+
+
+async def look_at(eyes: Observers) -> Consumers:
+    return await eyes.look("ns", "app", RolloutSpec())

@@ -316,17 +316,6 @@ class Scene:
 
         self.wait(available, f"{replicas} pods of {name} available")
 
-    def wait_updated(self, name: str) -> None:
-        """Until the Deployment's controller has begun to replace its pods by such of the newest template."""
-
-        def updated() -> bool:
-            found = self.get(self.deployment_path(name)) or {}
-            status = found.get("status", {})
-            seen = status.get("observedGeneration") == found["metadata"]["generation"]
-            return bool(seen and status.get("updatedReplicas"))
-
-        self.wait(updated, f"pods of the newest template of {name}")
-
 
 def _keyturn(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
     return {"apiVersion": "keyturn.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -120,9 +121,11 @@ def keeps_a_stateful_set() -> Case:
 def unstamp(scene: Scene) -> None:
     """Once: its pods are replaced by such of the earlier template, which read the value that is in the Secret now.
 
-    Not before its controller has followed: pods of a stamp that no ReplicaSet ever had are told apart by seconds only.
+    Not in the second of the write: pods of an earlier template are told apart by their age alone, which is in seconds.
     """
-    scene.wait_updated("web")
+    running = scene.status()["rotation"]
+    written = datetime.fromisoformat(running.get("restoredTime") or running["distributedTime"])
+    scene.wait(lambda: datetime.now(UTC) >= written + timedelta(seconds=1), "the second of the write is over")
     assert take_stamp_off(scene)
 
 

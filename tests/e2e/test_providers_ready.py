@@ -75,7 +75,7 @@ def test_refused_credentials_are_said_and_their_correction_is_noticed(any_scene:
 
 
 def test_credentials_that_are_not_there(scene: Scene) -> None:
-    """I10: no Secret, then a Secret without the key, each said; then it is there."""
+    """I10: no Secret, a Secret without the key, one with something too long, each said; then it is there."""
     path = f"/api/v1/namespaces/{scene.namespace}/secrets/project"
     scene.delete(path)
     scene.operator(*OFTEN)
@@ -86,6 +86,9 @@ def test_credentials_that_are_not_there(scene: Scene) -> None:
     scene.wait_stalled("CredentialsNotFound")
     scene.put_secret("project", {"other": "value"})
     scene.wait(lambda: "no key secret" in wait_ready(scene, "False", "CredentialsNotFound"), "the missing key")
+    scene.put_secret("project", {"secret": "x" * 4097})
+    assert 'key "secret" of Secret "project" holds 4097 bytes' in wait_ready(scene, "False", "CredentialsInvalid")
+    assert asked(scene) == 0
     scene.put_secret("project", {"secret": scene.credential})
     wait_ready(scene, "True", "CredentialsAccepted")
     scene.wait_ended()

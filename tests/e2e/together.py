@@ -69,5 +69,4 @@ class _Ahead(Operator):
     def __init__(self, seconds: float, kubeconfig: Path, log: Path, *options: str) -> None:
         super().__init__(kubeconfig, log, *options)
         if seconds:
-            run = self._arguments.index("run")
-            self._arguments = [sys.executable, "-m", "tests.e2e.ahead", str(seconds), *self._arguments[run:]]
+            self._command = [sys.executable, "-m", "tests.e2e.ahead", str(seconds)]

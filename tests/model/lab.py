@@ -89,6 +89,7 @@ class Lab:
 
     def __init__(self, spec: RotationSpec, *, start: datetime = EPOCH) -> None:
         self.now = start
+        self.ahead = timedelta()
         self.provider = FakeProvider(lambda: self.now)
         self.namespace = FakeNamespace(lambda: self.now)
         self.resource = FakeResource(spec)
@@ -156,6 +157,11 @@ class Lab:
         self.resource.version += 1
 
     # Time
+
+    @property
+    def clock(self) -> datetime:
+        """The operator's own, which is `ahead` of the others'."""
+        return self.now + self.ahead
 
     def elapse(self, duration: timedelta) -> None:
         end = self.now + duration

@@ -61,7 +61,7 @@ class _Pass:
         self.version = resource.version
         lab.ids += 1
         self.world = World(
-            now=lab.now,
+            now=lab.clock,
             name="app",
             uid="uid-1",
             generation=resource.generation,
@@ -88,8 +88,8 @@ class _Pass:
 
     def _loop(self, taken: list[Step]) -> Wait | Rest | None:
         while not self.lab.resource.gone:
-            if self.world.now != self.lab.now:
-                self._learn(now=self.lab.now)
+            if self.world.now != self.lab.clock:
+                self._learn(now=self.lab.clock)
             step = decide(self.world)
             taken.append(step)
             assert len(taken) < MOST_STEPS, f"decide goes round in circles: {taken[-6:]}"

@@ -113,17 +113,34 @@ def test_the_administrator_s_networks_are_permitted_and_no_others() -> None:
     assert everything.objection(ip_address("fe80::1")) is None
 
 
+def test_what_is_forbidden_is_permitted_to_nobody() -> None:
+    """Whatever is allowed; and an administrator's own objects are confined by nothing else."""
+    rule = AddressRule(parse_networks(["10.0.0.0/8"]), parse_networks(["10.96.0.0/12", "20.0.0.0/8", "2600::/16"]))
+    unconfined = rule.unconfined()
+    assert unconfined is not None
+    for forbidden in ("10.96.0.1", "20.1.2.3", "2600::1", "::ffff:10.96.0.1", "64:ff9b::20.1.2.3"):
+        for one in (rule, unconfined):
+            assert one.objection(ip_address(forbidden)) == "an address that the administrator forbids", forbidden
+    for address in ("10.1.2.3", "1.1.1.1", "2606:4700::1111"):
+        assert rule.objection(ip_address(address)) is None, address
+    for address in ("127.0.0.1", "169.254.169.254", "fe80::1", "fd00::1", "192.168.0.1"):
+        assert rule.objection(ip_address(address)) is not None, address
+        assert unconfined.objection(ip_address(address)) is None, address
+    assert PUBLIC.unconfined() is None
+
+
 @pytest.mark.parametrize(
     "wrong", ["10.0.0.1/8", "10.0.0.0/33", "example.com", "10.0.0.0-10.0.0.9", "::ffff:10.0.0.0/104", "64:ff9b::/96"]
 )
 @pytest.mark.parametrize("by", ["option", "environment"])
-def test_what_is_no_network_ends_the_start(wrong: str, by: str) -> None:
+@pytest.mark.parametrize("what", ["allow", "forbid"])
+def test_what_is_no_network_ends_the_start(wrong: str, what: str, by: str) -> None:
     """I10"""
-    given_as = ["--allow-provider-network", wrong] if by == "option" else []
-    variables = {"KEYTURN_ALLOW_PROVIDER_NETWORKS": f"10.9.0.0/16,{wrong}"} if by == "environment" else {}
+    given_as = [f"--{what}-provider-network", wrong] if by == "option" else []
+    variables = {f"KEYTURN_{what.upper()}_PROVIDER_NETWORKS": f"10.9.0.0/16,{wrong}"} if by == "environment" else {}
     ended = CliRunner().invoke(cli.app, ["run", *given_as], env={"COLUMNS": "200", **variables})
     assert ended.exit_code == 2
-    assert "--allow-provider-network" in ended.output
+    assert f"--{what}-provider-network" in ended.output
     assert f"'{wrong}'" in ended.output
 
 
@@ -145,9 +162,14 @@ def test_how_networks_are_allowed(monkeypatch: pytest.MonkeyPatch, options: list
 
     monkeypatch.setattr(cli, "run_operator", started)
     monkeypatch.setattr(cli, "configure", lambda *_, **__: None)
-    CliRunner().invoke(cli.app, ["run", *options], env={"KEYTURN_ALLOW_PROVIDER_NETWORKS": variable or None})
+    environment = {
+        "KEYTURN_ALLOW_PROVIDER_NETWORKS": variable or None,
+        "KEYTURN_FORBID_PROVIDER_NETWORKS": "20.0.0.0/8",
+    }
+    CliRunner().invoke(cli.app, ["run", *options], env=environment)
     (settings,) = seen
-    assert settings.addresses == AddressRule(parse_networks(["10.1.0.0/16", "fd00::/8"]))
+    expected = AddressRule(parse_networks(["10.1.0.0/16", "fd00::/8"]), parse_networks(["20.0.0.0/8"]))
+    assert settings.addresses == expected
 
 
 def test_nothing_is_allowed_unless_the_administrator_says_so() -> None:
@@ -183,6 +205,24 @@ async def test_no_call_of_any_provider_goes_to_an_address_that_is_not_permitted(
         assert said in outcome.message
     assert "127.0.0.1" not in outcome.message
     assert "::1" not in outcome.message
+
+
+async def test_what_is_forbidden_is_not_called_by_an_administrator_s_object_either(subject: Subject) -> None:
+    simulator = subject.simulator()
+    async with running(simulator) as url:
+        forbidding = AddressRule(forbidden=parse_networks(["127.0.0.0/8", "::1"])).unconfined()
+        provider = provider_of(subject, simulator, url.replace("127.0.0.1", "localhost"), forbidding)
+        outcome = await provider.check()
+        await provider.aclose()
+    assert (outcome.effect, outcome.failure) == (Effect.NOT_APPLIED, Failure.ADDRESS_NOT_PERMITTED)
+    assert not simulator.calls
+    for said in (
+        "an address that the administrator forbids",
+        f"Correct spec.{subject.kind}.",
+        "--forbid-provider-network",
+    ):
+        assert said in outcome.message
+    assert "RotationProvider" not in outcome.message
 
 
 async def test_a_host_of_the_provider_s_own_is_no_field_to_correct(

@@ -8,8 +8,11 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from keyturn.api.semantics import Effect, Failure, Overlap, Standing, Verdict
+from keyturn.providers import registry
+from keyturn.providers.base import CredentialError
 from sandbox.simulators.faults import How
 from tests.providers.subjects import (
     CHANGING,
@@ -25,6 +28,7 @@ from tests.providers.subjects import (
     World,
     cases,
     provider_of,
+    spec_of,
 )
 
 # Everything that can become of an answer once the request is out: none of it says whether the call took effect.
@@ -243,3 +247,36 @@ async def test_each_operation_is_exactly_one_call(world: World, subject: Subject
         assert world.made(operation) == 1
     await world.verify(world.secret)
     assert world.made("verify") == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("\r\n", "is empty"),
+        ("x" * 4097, "holds 4097 bytes, more than 4096"),
+        ("ä" * 2049, "holds 4098 bytes, more than 4096"),
+        ("one\r\nX-Injected: 1", "control character"),
+        ("one\x00", "control character"),
+    ],
+    ids=["empty", "long", "long in UTF-8", "lines", "NUL"],
+)
+def test_what_cannot_be_a_credential_is_refused_before_any_call(subject: Subject, value: str, said: str) -> None:
+    """I8, I10: field, Secret and key are named, and the value is not."""
+    simulator = subject.simulator()
+    credentials = dict.fromkeys(subject.credentials(simulator), SecretStr(value))
+    with pytest.raises(CredentialError) as raised:
+        registry.build(spec_of(subject, simulator, "http://127.0.0.1:1"), credentials, None)
+    assert raised.value.field == f"spec.{subject.kind}.secretRef"
+    assert 'key "SECRET" of Secret "st" ' in str(raised.value)
+    assert said in str(raised.value)
+    assert not value.strip() or value not in str(raised.value)
+
+
+async def test_the_longest_credential_in_any_script_gets_to_the_provider(world: World) -> None:
+    credentials = dict.fromkeys(world.subject.credentials(world.simulator), SecretStr("🔑ä\u202e" + "x" * 4087))
+    provider = registry.build(spec_of(world.subject, world.simulator, world.url), credentials, None)
+    outcome = await provider.check()
+    await provider.aclose()
+    assert (outcome.effect, outcome.failure) == (Effect.NOT_APPLIED, Failure.UNAUTHORIZED)
+    (call,) = world.simulator.calls[world.subject.calls["check"]]
+    assert max(len(value) for _, value in call.headers) < 6144

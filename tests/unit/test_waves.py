@@ -54,6 +54,8 @@ def test_a_wave_soaks_before_the_next_one() -> None:
     later = turn(ready, wave_soak="30s", now=89, wave=1, wave_ready_time=at(60))
     assert (names(later), later.ready_time) == ([], at(60))
     assert names(turn(ready, wave_soak="30s", now=90, wave=1, wave_ready_time=at(60))) == ["rest", "more"]
+    # So does a clock that was set back: no hour is waited for.
+    assert turn(ready, wave_soak="30s", now=20, wave=1, wave_ready_time=at(60)).ready_time == at(20)
     # Whoever is behind again lets the soak begin anew.
     again = turn(fleet(canary=(0, "rolling"), rest=(1, "old")), wave_soak="30s", now=89, wave=1, wave_ready_time=at(60))
     assert again.ready_time is None

@@ -17,8 +17,7 @@ from keyturn.controller.logs import LogFormat, configure
 from keyturn.controller.operator import Settings
 from keyturn.controller.operator import run as run_operator
 from keyturn.controller.spool import SpoolError
-from keyturn.providers.addresses import OPTION as ALLOW_OPTION
-from keyturn.providers.addresses import AddressRule, parse_networks
+from keyturn.providers.addresses import ALLOW_OPTION, FORBID_OPTION, AddressRule, Network, parse_networks
 
 app = typer.Typer(
     name="keyturn",
@@ -60,6 +59,15 @@ def run(
             help="Network that is not public, and where RotationProviders may connect to; may be repeated.",
         ),
     ] = None,
+    forbid_provider_network: Annotated[
+        list[str] | None,
+        typer.Option(
+            FORBID_OPTION,
+            envvar="KEYTURN_FORBID_PROVIDER_NETWORKS",
+            metavar="CIDR",
+            help="Network where no provider object may connect to, whatever is allowed; may be repeated.",
+        ),
+    ] = None,
     spool_dir: Annotated[
         Path | None, typer.Option(envvar="KEYTURN_SPOOL_DIR", help="Keep new values here, encrypted, until stored.")
     ] = None,
@@ -94,7 +102,10 @@ def run(
         identity=identity,
         lease_namespace=lease_namespace,
         lease=_timing(lease_duration, renew_deadline, retry_period),
-        addresses=_addresses(allow_provider_network or ()),
+        addresses=AddressRule(
+            _networks(ALLOW_OPTION, allow_provider_network or ()),
+            _networks(FORBID_OPTION, forbid_provider_network or ()),
+        ),
     )
     configure(log_format, debug=debug)
     try:
@@ -112,11 +123,11 @@ def _timing(duration: int, renew_deadline: float, retry_period: float) -> Timing
         raise typer.BadParameter(str(error)) from None
 
 
-def _addresses(networks: Iterable[str]) -> AddressRule:
+def _networks(option: str, networks: Iterable[str]) -> tuple[Network, ...]:
     try:
-        return AddressRule(parse_networks(networks))
+        return parse_networks(networks)
     except ValueError as error:
-        raise typer.BadParameter(f"{ALLOW_OPTION}: {error}") from None
+        raise typer.BadParameter(f"{option}: {error}") from None
 
 
 @app.command()

@@ -43,6 +43,8 @@ APPLY_PATCH = "application/apply-patch+yaml"
 _CONNECTIONS = 64
 _LIST_PAGE = 500
 _MESSAGE_LIMIT = 300
+_LONGEST_RETRY_AFTER = 60
+"""Seconds, whatever the server asks for: rotations wait for it."""
 _REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
 _log = logging.getLogger(__name__)
 # The client logs the bodies of answers when asked for debug output: they hold Secrets.
@@ -364,5 +366,5 @@ def _error(verb: str, status: int, payload: bytes, headers: Mapping[str, str], *
     kind = _KINDS.get(status, Unavailable)
     quoted = word if secret and kind is not Forbidden else message[:_MESSAGE_LIMIT]
     after = headers.get("Retry-After", "")
-    retry_after = timedelta(seconds=int(after)) if after.isdigit() else None
+    retry_after = timedelta(seconds=min(int(after), _LONGEST_RETRY_AFTER)) if after.isdecimal() else None
     return kind(f"{verb}: {status} {quoted}".rstrip(), retry_after)

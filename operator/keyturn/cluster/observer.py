@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import Callable
@@ -105,17 +104,21 @@ class Observers:
     async def _watch(self, resource: Resource, namespace: str) -> None:
         failures = 0
         while True:
-            with contextlib.suppress(ClusterError):
+            asked = 0.0
+            try:
                 async for event in self._kube.watch(resource, namespace):
                     failures = 0
                     if event["type"] != "BOOKMARK":
                         self._wake_followers(namespace)
-            # What happened between two watches went unseen.
-            self._wake_followers(namespace)
-            pause = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)]
+            except ClusterError as error:
+                asked = error.retry_after.total_seconds() if error.retry_after is not None else 0.0
+            longest = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)]
             failures += 1
-            _log.debug("watching %s in %s again in about %s s", resource.plural, namespace, pause)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            pause = max(longest * random.uniform(0.5, 1.0), asked)  # noqa: S311 - jitter
+            _log.debug("watching %s in %s again in %.1f s", resource.plural, namespace, pause)
+            await asyncio.sleep(pause)
+            # What happened between two watches went unseen. Not earlier: a look asks the same server.
+            self._wake_followers(namespace)
 
     def _wake_followers(self, namespace: str) -> None:
         for key in self._followers.get(namespace, ()):

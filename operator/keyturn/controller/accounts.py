@@ -32,7 +32,7 @@ class Accounts:
     """Finds the provider of a rotation, with its credentials as they are now."""
 
     def __init__(self, kube: Kube, index: Index, addresses: AddressRule, metrics: Metrics) -> None:
-        """addresses: where to the provider objects of namespaces may have Keyturn connect."""
+        """addresses: where to provider objects may have Keyturn connect."""
         self._kube = kube
         self._index = index
         self._addresses = addresses
@@ -63,7 +63,7 @@ class Accounts:
             credentials = await read_credentials(self._kube, namespace, registry.credential_refs(spec))
             provider = await self._build(key, raw, spec, credentials)
         except ProviderConfigError as error:
-            return ProviderView(account=account, problem=Problem("ProviderInvalid", f"{kind} {name}: {error}")), None
+            return ProviderView(account=account, problem=Problem(error.reason, f"{kind} {name}: {error}")), None
         except CredentialMissing as error:
             problem = Problem(error.reason, f"{kind} {name}: {error}")
             return ProviderView(account=account, problem=problem, gone=error.gone), None
@@ -88,9 +88,10 @@ class Accounts:
         known = self._built.get(key)
         if known is not None and known[0] == version:
             return known[1]
-        # Who may write a ClusterRotationProvider may read all Secrets anyway, and needs no limits.
+        # Who may write a ClusterRotationProvider may read all Secrets anyway: only what is forbidden to all counts.
         confined = key[0] != ProviderKind.CLUSTER_ROTATION_PROVIDER
-        built = registry.build(spec, credentials, self._addresses if confined else None)
+        rule = self._addresses if confined else self._addresses.unconfined()
+        built = registry.build(spec, credentials, rule)
         provider = MeasuredProvider(built, registry.kind_of(spec), self._metrics)
         self._retire(key)
         self._built[key] = (version, provider)

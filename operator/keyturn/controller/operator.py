@@ -50,7 +50,7 @@ class Settings:
     beside them provider objects. sweep_interval: seconds between two searches for events that were missed.
     provider_interval: seconds between two checks of a provider account. spool_directory, spool_key_file: see `Spool`.
     identity: see `Leadership`; one that nobody else has by default. lease_namespace: where the Lease is by which
-    replicas agree who works. addresses: where to the provider objects of namespaces may have the operator connect.
+    replicas agree who works. addresses: where to provider objects may have the operator connect.
     """
 
     kubeconfig: Path | None = None

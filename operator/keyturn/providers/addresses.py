@@ -21,7 +21,8 @@ import httpx
 
 from keyturn.api.provider import ProviderSpec
 
-OPTION: Final = "--allow-provider-network"
+ALLOW_OPTION: Final = "--allow-provider-network"
+FORBID_OPTION: Final = "--forbid-provider-network"
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -49,6 +50,8 @@ _NOT_PUBLIC: Final[tuple[tuple[str, tuple[Network, ...]], ...]] = tuple(
         ),
     )
 )
+_FORBIDDEN: Final = "an address that the administrator forbids"
+_ANYWHERE: Final[tuple[Network, ...]] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 _MAPPED: Final = IPv6Network("::ffff:0:0/96")
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 
@@ -57,7 +60,7 @@ _HEAD_START: Final = 0.25
 
 
 class AddressNotPermitted(Exception):
-    """The host has no address to which this provider object may connect. The text is the kind of one of them.
+    """The host has no address to which this provider object may connect. The text says what is wrong with one of them.
 
     Which one it is stays unsaid: what a name stands for within the cluster's network is not for every tenant to know.
     """
@@ -65,16 +68,24 @@ class AddressNotPermitted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AddressRule:
-    """Public addresses are permitted, and those in the networks that the administrator allows."""
+    """Public addresses are permitted, and those in networks that the administrator allows; none in those forbidden."""
 
     allowed: tuple[Network, ...] = ()
+    forbidden: tuple[Network, ...] = ()
 
     def objection(self, address: Address) -> str | None:
         """What kind of address it is, where it is not permitted; None where it is."""
         meant = _meant(address)
+        if any(meant in network for network in self.forbidden):
+            return _FORBIDDEN
         if any(meant in network for network in self.allowed):
             return None
-        return next((kind for kind, networks in _NOT_PUBLIC if any(meant in network for network in networks)), None)
+        kinds = (kind for kind, networks in _NOT_PUBLIC if any(meant in network for network in networks))
+        return next((f"{kind}, which no RotationProvider may call" for kind in kinds), None)
+
+    def unconfined(self) -> AddressRule | None:
+        """The rule for objects of an administrator: anywhere, which is None, but for what is forbidden to all."""
+        return AddressRule(_ANYWHERE, self.forbidden) if self.forbidden else None
 
 
 def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
@@ -99,9 +110,11 @@ def _meant(address: Address) -> Address:
     return address
 
 
-def remedy_for(url: httpx.URL, spec: ProviderSpec) -> str:
+def remedy_for(url: httpx.URL, spec: ProviderSpec, objection: str) -> str:
     """What to do when the host of this URL has no permitted address: correct the field that it is from, or ask."""
-    allow = f"have the administrator allow the network with keyturn run {OPTION}."
+    allow = f"have the administrator allow the network with keyturn run {ALLOW_OPTION}."
+    if objection == _FORBIDDEN:
+        allow = f"have the administrator take the network out of {FORBID_OPTION} of keyturn run."
     field = _field_of(url, spec.to_wire(), "spec")
     return f"Correct {field}, or {allow}" if field else allow.capitalize()
 

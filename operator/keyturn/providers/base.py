@@ -17,12 +17,23 @@ from keyturn.api.semantics import Capabilities, Inspection, Issued, Outcome, Ver
 
 
 class ProviderConfigError(Exception):
-    """A provider cannot be built from its spec; `field` names the part of the object that a person must correct."""
+    """A provider cannot be built from its spec; `field` names the part of the object that a person must correct.
+
+    reason: CamelCase, for conditions.
+    """
+
+    reason = "ProviderInvalid"
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
         self.field = field
         self.message = message
+
+
+class CredentialError(ProviderConfigError):
+    """The Secret to which `field` refers holds something that no credential can be."""
+
+    reason = "CredentialsInvalid"
 
 
 class Provider(Protocol):

@@ -168,8 +168,8 @@ class HttpClient:
             async with asyncio.timeout(max(self._deadline, 3 * self._connect + 2 * read)):
                 return await self._exchange(request, status_only=status_only)
         except AddressNotPermitted as error:
-            message = f"no connection to {where}: its host has {error}, which no RotationProvider may call"
-            remedy = remedy_for(request.url, self._spec)
+            message = f"no connection to {where}: its host has {error}"
+            remedy = remedy_for(request.url, self._spec, str(error))
             return Outcome(Effect.NOT_APPLIED, Failure.ADDRESS_NOT_PERMITTED, f"{message}. {remedy}")
         except _NOT_SENT as error:
             return Outcome(Effect.NOT_APPLIED, Failure.UNREACHABLE, f"no connection to {where}: {_reason(error)}")

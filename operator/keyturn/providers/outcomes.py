@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from pydantic import SecretStr
 
 from keyturn.api.provider import CredentialRef
 from keyturn.api.semantics import Effect, Failure, Outcome
-from keyturn.providers.base import ProviderConfigError
+from keyturn.providers.base import CredentialError
+
+LONGEST_CREDENTIAL: Final = 4096
+"""Bytes. With its user and in base64 (basic-auth) it fits into the 8 KiB that many servers take of a header line."""
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+"""Not allowed in basic-auth (RFC 7617, 2)."""
 
 
 def place(ref: CredentialRef) -> str:
@@ -15,10 +23,14 @@ def place(ref: CredentialRef) -> str:
 
 
 def credential(value: SecretStr, ref: CredentialRef, field: str) -> str:
-    """A credential without the line ends of files and `echo`; ProviderConfigError naming `field` when it is empty."""
-    text = value.get_secret_value().strip("\r\n")
+    """A credential without the line ends of files and `echo`; CredentialError when the value cannot be one."""
+    text, only = value.get_secret_value().strip("\r\n"), "put the credential in, and nothing else"
     if not text:
-        raise ProviderConfigError(field, f"{place(ref)} is empty")
+        raise CredentialError(field, f"{place(ref)} is empty")
+    if (size := len(text.encode())) > LONGEST_CREDENTIAL:
+        raise CredentialError(field, f"{place(ref)} holds {size} bytes, more than {LONGEST_CREDENTIAL}: {only}")
+    if _CONTROL.search(text):
+        raise CredentialError(field, f"{place(ref)} holds a line break or another control character: {only}")
     return text
 
 

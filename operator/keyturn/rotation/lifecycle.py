@@ -72,6 +72,9 @@ def decide(world: World) -> Step:
 
 
 def _within_rotation(world: World, phase: Phase) -> Step:
+    # A clock that was set back: the phase counts anew, and lasts no hour longer for it. An intent keeps its time.
+    if world.now < world.record.phase_started_time and phase is not Phase.STARTING:
+        return Advance(move(world, phase))
     if phase is Phase.CANCELLING:
         return cancelling.decide(world)
     if phase is Phase.FINALIZING:

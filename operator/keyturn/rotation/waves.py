@@ -44,6 +44,7 @@ def next_turn(rollout: RolloutView, *, at_once: bool = False) -> Turn:
         return _with_room(rollout, in_wave)
     record = rollout.record
     since = record.wave_ready_time if record.wave == wave and record.wave_ready_time else rollout.now
+    since = min(since, rollout.now)  # a clock that was set back: the soak begins anew
     if rollout.now < since + rollout.spec.wave_soak:
         soak = format_duration(rollout.spec.wave_soak)
         return Turn(
