@@ -163,7 +163,7 @@ class _Client:
 def _ready(operator: Operator) -> Operator:
     def healthy() -> bool:
         try:
-            return httpx.get(f"http://{operator.health}/healthz", timeout=2, trust_env=False).is_success
+            return httpx.get(f"http://{operator.health}/readyz", timeout=2, trust_env=False).is_success
         except httpx.TransportError:
             return False
 

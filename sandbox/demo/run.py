@@ -201,7 +201,7 @@ def _healthy(operator: Operator) -> bool:
     if not operator.alive():
         raise DemoError(f"the operator ended. Its log ends with:\n{operator.tail()}")
     try:
-        answer = httpx.get(f"http://{operator.health}/healthz", timeout=2, trust_env=False)
+        answer = httpx.get(f"http://{operator.health}/readyz", timeout=2, trust_env=False)
     except httpx.TransportError:
         return False
     return answer.status_code == httpx.codes.OK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
@@ -42,7 +43,7 @@ BAD = {
 
 
 @asynccontextmanager
-async def serving(answer: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[str]:
+async def serving(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
     """A server that answers everything so; its URL."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
@@ -175,3 +176,35 @@ async def test_an_answer_that_lags_behind_what_was_written_is_not_believed(tmp_p
         with pytest.raises(NotFound):
             await kube.get(SECRETS, "ns", "m2m")
         await kube.aclose()
+
+
+async def test_watches_of_many_namespaces_leave_connections_for_requests() -> None:
+    """Each holds one as long as it lasts; a fleet has several watches in each namespace where something rotates."""
+    begun, all_begun, end = 0, asyncio.Event(), asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal begun
+        if "watch" not in request.query:
+            return web.json_response({"metadata": {}})
+        begun += 1
+        if begun == len(watches):
+            all_begun.set()
+        stream = web.StreamResponse()
+        await stream.prepare(request)
+        await end.wait()
+        return stream
+
+    async with serving(answer) as server, aclosing(Kube(official.Configuration(host=server))) as kube:
+
+        async def watch(namespace: str) -> None:
+            async for _ in kube.watch(PODS, namespace):
+                pass
+
+        watches = [asyncio.create_task(watch(str(number))) for number in range(200)]
+        try:
+            async with asyncio.timeout(8):
+                await all_begun.wait()
+                assert await kube.get(PODS, "ns", "pod") == {"metadata": {}}
+        finally:
+            end.set()
+            await asyncio.gather(*watches, return_exceptions=True)

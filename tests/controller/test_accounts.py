@@ -14,6 +14,7 @@ from keyturn.cluster.client import Kube, Resource
 from keyturn.cluster.errors import NotFound
 from keyturn.controller.accounts import Accounts
 from keyturn.controller.index import Index, provider_key_of
+from keyturn.controller.metrics import Metrics
 from keyturn.providers import registry
 from keyturn.providers.addresses import AddressRule, parse_networks
 from keyturn.providers.base import Provider
@@ -67,7 +68,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[FakeProvider]:
 def setting() -> tuple[FakeKube, Index, Accounts]:
     kube, index = FakeKube(), Index()
     index.put_provider(provider())
-    return kube, index, Accounts(cast(Kube, kube), index, RULE)
+    return kube, index, Accounts(cast(Kube, kube), index, RULE, Metrics())
 
 
 def closed(built: list[FakeProvider]) -> list[bool]:
@@ -171,7 +172,7 @@ def test_what_cannot_be_a_credential_is_said_of_its_secret() -> None:
 
 async def at(raw: dict[str, Any], kube: FakeKube, user: str | None = None, rule: AddressRule = RULE) -> ProviderView:
     """What is said of the account of this object."""
-    accounts = Accounts(cast(Kube, kube), index_of(raw), rule)
+    accounts = Accounts(cast(Kube, kube), index_of(raw), rule, Metrics())
     view, _ = await accounts.at(provider_key_of(raw), user=user)
     await accounts.aclose()
     return view

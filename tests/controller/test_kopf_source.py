@@ -19,7 +19,7 @@ Life = Callable[..., Awaitable[None]]
 
 
 def source(stop: asyncio.Event) -> KopfSource:
-    return KopfSource(cast(Kube, None), lambda raw, deleted: None, stop, healthy=dict)
+    return KopfSource(cast(Kube, None), lambda raw, deleted: None, stop)
 
 
 @pytest.fixture

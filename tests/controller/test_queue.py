@@ -12,7 +12,12 @@ import pytest
 from keyturn.controller.queue import WorkQueue
 from tests.controller.virtual import virtually
 
-Queue = WorkQueue[str]
+
+class Queue(WorkQueue[str]):
+    """Each key is a tenant of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda key: key)
 
 
 def empty(queue: Queue) -> bool:
@@ -138,7 +143,7 @@ def test_backoff_doubles_up_to_a_minute_and_is_jittered(jitter: float, monkeypat
     virtually(scenario())
 
 
-@pytest.mark.parametrize("reset", [Queue.forget, Queue.drop], ids=lambda method: method.__name__)
+@pytest.mark.parametrize("reset", [Queue.forget, lambda queue, _: queue.clear()], ids=["forget", "clear"])
 def test_forgotten_failures_begin_anew(reset: Callable[[Queue, str], None]) -> None:
     async def scenario() -> None:
         queue = Queue()
@@ -159,25 +164,39 @@ def test_failures_are_counted_for_each_key() -> None:
     virtually(scenario())
 
 
-def test_dropping_ends_delays_but_not_what_was_asked_for_at_once() -> None:
+def test_a_cleared_queue_has_forgotten_everything_and_takes_new_keys() -> None:
     async def scenario() -> None:
         queue = Queue()
+        for key in ("in work", "in work and asked for again"):
+            queue.add(key)
+            await queue.get()
+        queue.add("in work and asked for again")
+        queue.add("urgent", urgent=True)
+        queue.add("usual")
         queue.add_after("later", 5)
-        queue.add("now")
-        queue.drop("later")
-        queue.drop("now")
-        assert await taken(queue) == ("now", 0)
-        queue.done("now")
+        queue.clear()
+        for key in ("in work", "in work and asked for again"):
+            queue.done(key)
         assert await never(queue)
+        queue.add("usual")
+        assert await taken(queue) == ("usual", 0)
 
     virtually(scenario())
 
 
-def test_closing_ends_all_delays() -> None:
+def test_a_worker_that_is_cancelled_loses_no_key() -> None:
+    """Neither when it waits, nor when its key has just come."""
+
     async def scenario() -> None:
         queue = Queue()
-        queue.add_after("a", 5)
-        queue.close()
+        workers = [asyncio.create_task(queue.get()) for _ in range(2)]
+        await asyncio.sleep(0)
+        workers[1].cancel()
+        queue.add("a")
+        workers[0].cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        assert await taken(queue) == ("a", 0)
+        queue.done("a")
         assert await never(queue)
 
     virtually(scenario())

@@ -19,7 +19,7 @@ class Passes:
         self.begun: list[str] = []
         self.answered: list[str] = []
         self.ended: list[str] = []
-        self.queue: WorkQueue[str] = WorkQueue()
+        self.queue: WorkQueue[str] = WorkQueue(lambda key: key)
         self.workers = Workers(self.queue, self.one, 2)
 
     async def one(self, key: str) -> Again | None:

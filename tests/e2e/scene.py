@@ -111,7 +111,12 @@ class Scene:
         return str(getattr(self.account.simulator, CREDENTIALS[self.provider][1]))
 
     def put_provider(
-        self, *, kind: str = "RotationProvider", around: dict[str, Any] | None = None, **overrides: Any
+        self,
+        *,
+        kind: str = "RotationProvider",
+        name: str | None = None,
+        around: dict[str, Any] | None = None,
+        **overrides: Any,
     ) -> None:
         """overrides: fields of the provider's block. around: fields beside it. One for the cluster has our name."""
         (field, attribute), _ = CREDENTIALS[self.provider]
@@ -122,7 +127,7 @@ class Scene:
             "baseUrl": self.account.url,
             **overrides,
         }
-        name = self.provider if kind == "RotationProvider" else self.namespace
+        name = name or (self.provider if kind == "RotationProvider" else self.namespace)
         self.put(_keyturn(kind, name, {self.provider: block, **(around or {})}))
 
     def put_rotation(self, request: str | None = "a", *, name: str = "billing", **spec: Any) -> None:

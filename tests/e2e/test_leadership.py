@@ -19,6 +19,7 @@ import pytest
 from keyturn.cluster.client import Kube
 from keyturn.cluster.leases import LeaseObject
 from keyturn.controller.leadership import Leadership, Timing
+from keyturn.controller.metrics import Metrics
 from keyturn.controller.operator import Controller, Settings
 from keyturn.providers.addresses import AddressRule, parse_networks
 from keyturn.providers.permission import MAY_SEND
@@ -224,7 +225,7 @@ async def work_without_leading(scene: Scene) -> None:
     kube = await Kube.connect(scene.stage.control_plane.kubeconfig)
     leadership = Leadership(LeaseObject(kube, NAMESPACE), "nobody", Timing())
     settings = Settings(addresses=AddressRule(parse_networks(["127.0.0.0/8"])))
-    controller = Controller(kube, settings, None, leadership, lambda: datetime.now(UTC))
+    controller = Controller(kube, settings, None, leadership, lambda: datetime.now(UTC), Metrics())
     provider = await asyncio.to_thread(scene.get, provider_path(scene))
     assert provider is not None
     for raw in (await asyncio.to_thread(scene.rotation), provider):

@@ -86,6 +86,7 @@ def leaky(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> LeakySimulator:
 def told(scene: Scene, operator: Operator) -> dict[str, str]:
     """Everything that can be read without the right to read Secrets, by where it was found."""
     found = {"log": scene.log.read_text(), "health": httpx.get(f"http://{operator.health}/healthz").text}
+    found["metrics"] = httpx.get(f"http://{operator.health}/metrics").text
     groups = {
         "/apis/keyturn.dev/v1alpha1": ("clientsecretrotations", "rotationproviders"),
         "/api/v1": ("secrets", "events", "pods", "configmaps"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -115,3 +116,58 @@ def test_a_secret_of_another_namespace_is_out_of_reach(stage: Stage, scene: Scen
         assert "spec.stytch.secretRef.namespace" in scene.wait_stalled("ProviderInvalid")
         calls = [call for calls in scene.account.simulator.calls.values() for call in list(calls)]
         assert calls == []
+
+
+class Trickle:
+    """A provider that answers whatever it is asked byte by byte, and never to the end."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self.held = 0
+
+    def __enter__(self) -> Trickle:
+        self._server = self._stage.do(asyncio.start_server(self._answer, "127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stage.do(self._close())
+
+    async def _close(self) -> None:
+        self._server.close()
+
+    async def _answer(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.held += 1
+        try:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+            while True:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.2)
+        except ConnectionError:
+            self.held -= 1
+        finally:
+            writer.close()
+
+
+def test_a_provider_that_trickles_holds_up_its_own_namespace_only(stage: Stage, scene: Scene) -> None:
+    """More of its rotations and provider objects than there are workers, all asked for before those of another one."""
+    with Trickle(stage) as trickle:
+        for number in range(6):
+            scene.put_secret(f"m2m-{number}", {"CLIENT_SECRET": "s"})
+            scene.put_rotation(
+                name=f"slow-{number}",
+                clientId=f"client-{number}",
+                secretRef={"name": f"m2m-{number}", "key": "CLIENT_SECRET"},
+            )
+            scene.put_provider(name=f"slow-{number}", baseUrl=trickle.url)
+        scene.put_provider(baseUrl=trickle.url)
+        operator = scene.operator("--workers", "4")
+        scene.wait(lambda: trickle.held == 4, "half of the workers for rotations are held, and of those for providers")
+        with Scene.in_new_namespace(stage, "neighbour") as neighbour:
+            neighbour.put_rotation()
+            wait_ready(neighbour, "True", "CredentialsAccepted")
+            neighbour.wait_ended(seconds=20)
+        assert trickle.held == 4
+        facts = httpx.get(f"http://{operator.health}/healthz").json()["keyturn"]
+        assert (facts["working"], facts["waiting"]) == (2, 4), "they are waited for, and nobody has given up on them"

@@ -11,6 +11,7 @@ import typer
 
 from keyturn import __version__
 from keyturn.cluster.errors import NoConnection
+from keyturn.controller.endpoints import EndpointsError
 from keyturn.controller.leadership import Timing
 from keyturn.controller.logs import LogFormat, configure
 from keyturn.controller.operator import Settings
@@ -38,9 +39,11 @@ def run(
     ] = LogFormat.JSON,
     debug: Annotated[bool, typer.Option(envvar="KEYTURN_DEBUG", help="Log every decision.")] = False,
     health: Annotated[
-        str, typer.Option(envvar="KEYTURN_HEALTH", help='Address of the probes, "" for none.')
+        str, typer.Option(envvar="KEYTURN_HEALTH", help='Address of the probes and metrics, "" for none.')
     ] = "0.0.0.0:8080",
-    workers: Annotated[int, typer.Option(min=1, max=500, help="Rotations in work at the same time.")] = 20,
+    workers: Annotated[
+        int, typer.Option(min=1, max=500, help="Rotations in work at the same time; provider objects too.")
+    ] = 20,
     sweep_interval: Annotated[
         float, typer.Option(min=1, help="Seconds between two searches for missed events.")
     ] = 600.0,
@@ -87,11 +90,10 @@ def run(
     retry_period: Annotated[float, typer.Option(max=3600, help="Seconds between two renewals of the Lease.")] = 2.0,
 ) -> None:
     """Run the operator until SIGTERM; rotations under way go on with the next start."""
-    endpoint = f"http://{health}/healthz" if health else None
     settings = Settings(
         kubeconfig=kubeconfig,
         context=context,
-        health_endpoint=endpoint,
+        health=health,
         workers=workers,
         sweep_interval=sweep_interval,
         provider_interval=provider_interval,
@@ -108,7 +110,7 @@ def run(
     configure(log_format, debug=debug)
     try:
         asyncio.run(run_operator(settings))
-    except (NoConnection, SpoolError) as error:
+    except (NoConnection, SpoolError, EndpointsError) as error:
         typer.echo(f"keyturn: {error}", err=True)
         # 2, as for other mistakes in how the command is called: starting it again mends nothing.
         raise typer.Exit(2 if isinstance(error, SpoolError) else 1) from None

@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from copy import copy
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -39,6 +41,7 @@ _METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,ap
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 
+_CONNECTIONS = 64
 _LIST_PAGE = 500
 _DECISIVE = frozenset({"secrets", "clientsecretrotations"})
 """Kinds of which a missing object decides something; all of them may be patched."""
@@ -70,6 +73,22 @@ class Resource:
         return "/".join(parts)
 
 
+class Verb(StrEnum):
+    """What is asked of the API server, by the names that RBAC has for it, but for `apply`, which is `patch` there."""
+
+    GET = "get"
+    LIST = "list"
+    WATCH = "watch"
+    CREATE = "create"
+    PATCH = "patch"
+    APPLY = "apply"
+    DELETE = "delete"
+
+
+Tell = Callable[[Verb, str, ClusterError | None], None]
+"""Told of each request: the resource, with its subresource behind a slash, and the error or None."""
+
+
 class Kube:
     """A connection to one API server. Safe for concurrent use; close it with `aclose`."""
 
@@ -77,11 +96,16 @@ class Kube:
         self, configuration: official.Configuration, renew: Callable[[], Awaitable[object]] | None = None
     ) -> None:
         """renew: reads the credentials anew into the configuration when the API server no longer takes them."""
-        configuration.connection_pool_maxsize = 64
+        configuration.connection_pool_maxsize = _CONNECTIONS
         self._api = official.ApiClient(configuration)
+        # Each watch holds a connection as long as it lasts: in a pool with a bound, they would shut out the requests.
+        configuration.connection_pool_maxsize = 0
+        self._watching = official.ApiClient(configuration)
         self._renew = renew
         self._permit: Callable[[], None] | None = None
         self._recent = Recent()
+        self.tell: Tell = lambda *_: None
+        """Counts the requests. A watch counts when it begins, and once more when it breaks."""
 
     @classmethod
     async def connect(cls, kubeconfig: Path | None = None, context: str | None = None) -> Kube:
@@ -143,7 +167,7 @@ class Kube:
         """An object as it is now. Raises Conflict when the answer is older than what was written here lately."""
         key = resource.plural, namespace, name
         try:
-            answer = await self._request("GET", resource, namespace, name)
+            answer = await self._request(Verb.GET, resource, namespace, name)
         except NotFound:
             if resource.plural in _DECISIVE and self._recent.outdates(key, 0):
                 await self.confirm_gone(resource, namespace, name)
@@ -166,7 +190,7 @@ class Kube:
     async def create(
         self, resource: Resource, namespace: str | None, body: Mapping[str, Any], *, dry_run: bool = False
     ) -> dict[str, Any]:
-        return await self._request("POST", resource, namespace, None, body=body, query=_writing(dry_run))
+        return await self._request(Verb.CREATE, resource, namespace, None, body=body, query=_writing(dry_run))
 
     async def merge(
         self,
@@ -180,7 +204,7 @@ class Kube:
     ) -> dict[str, Any]:
         """Merge-patch an existing object; with metadata.resourceVersion in the body only if it is still that one."""
         return await self._request(
-            "PATCH",
+            Verb.PATCH,
             resource,
             namespace,
             name,
@@ -197,7 +221,7 @@ class Kube:
         query = {**_writing(dry_run), "force": "true"}
         whole = {"apiVersion": resource.api_version, "kind": resource.kind, **body}
         return await self._request(
-            "PATCH", resource, namespace, name, body=whole, content_type=APPLY_PATCH, query=query
+            Verb.APPLY, resource, namespace, name, body=whole, content_type=APPLY_PATCH, query=query
         )
 
     async def delete(
@@ -206,7 +230,7 @@ class Kube:
         """Delete the object that was read, only if it is still in that version where one is given; else Conflict."""
         preconditions = {"uid": uid, **({"resourceVersion": version} if version is not None else {})}
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
-        await self._request("DELETE", resource, namespace, name, body=body)
+        await self._request(Verb.DELETE, resource, namespace, name, body=body)
 
     async def list(
         self, resource: Resource, namespace: str | None = None, *, metadata_only: bool = False
@@ -216,7 +240,7 @@ class Kube:
         items: list[dict[str, Any]] = []
         query: dict[str, str] = {"limit": str(_LIST_PAGE)}
         while True:
-            page = await self._request("GET", resource, namespace, None, query=query, accept=accept)
+            page = await self._request(Verb.LIST, resource, namespace, None, query=query, accept=accept)
             items += page.get("items") or []
             token = page["metadata"].get("continue")
             if not token:
@@ -225,16 +249,26 @@ class Kube:
 
     async def watch(self, resource: Resource, namespace: str) -> AsyncIterator[dict[str, Any]]:
         """Events from now on, until the server ends the stream; raises ClusterError when it breaks."""
+        try:
+            async with aclosing(self._stream(resource, namespace)) as events:
+                async for event in events:
+                    yield event
+        except ClusterError as error:
+            self.tell(Verb.WATCH, resource.plural, error)
+            raise
+
+    async def _stream(self, resource: Resource, namespace: str) -> AsyncGenerator[dict[str, Any]]:
         query = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": "300"}
         timeout = aiohttp.ClientTimeout(total=330, connect=10, sock_read=120)
         verb = f"watch {resource.plural} in {namespace}"
         url = self._api.configuration.host + resource.path(namespace) + "?" + urlencode(query)
         try:
-            answer = await self._api.call_api("GET", url, await self._headers(JSON), None, None, timeout)
+            answer = await self._watching.call_api("GET", url, await self._headers(JSON), None, None, timeout)
             async with answer.response as response:
                 if response.status != 200:
                     await self._take_note(response.status)
                     raise _error(verb, response.status, await response.read(), response.headers)
+                self.tell(Verb.WATCH, resource.plural, None)
                 async for line in response.content:
                     event = json.loads(line)
                     if event["type"] == "ERROR":
@@ -244,7 +278,8 @@ class Kube:
             raise Unavailable(f"{verb}: {type(error).__name__}") from None
 
     async def aclose(self) -> None:
-        await self._api.close()  # type: ignore[no-untyped-call]
+        for api in (self._api, self._watching):
+            await api.close()  # type: ignore[no-untyped-call]
 
     async def _headers(self, content_type: str, accept: str = JSON) -> dict[str, str]:
         headers = {"Content-Type": content_type, "Accept": accept, "User-Agent": FIELD_MANAGER}
@@ -268,6 +303,18 @@ class Kube:
             _log.warning("the kubeconfig cannot be read again (%s)", type(error).__name__)
 
     async def _request(
+        self, verb: Verb, resource: Resource, namespace: str | None, name: str | None, **how: Any
+    ) -> dict[str, Any]:
+        target = "/".join(filter(None, (resource.plural, how.get("subresource"))))
+        try:
+            answer = await self._exchange(_METHODS[verb], resource, namespace, name, **how)
+        except ClusterError as error:
+            self.tell(verb, target, error)
+            raise
+        self.tell(verb, target, None)
+        return answer
+
+    async def _exchange(
         self,
         method: str,
         resource: Resource,
@@ -319,6 +366,14 @@ def _writing(dry_run: bool) -> dict[str, str]:
     return {"fieldManager": FIELD_MANAGER, **({"dryRun": "All"} if dry_run else {})}
 
 
+_METHODS: Mapping[Verb, str] = {
+    Verb.GET: "GET",
+    Verb.LIST: "GET",
+    Verb.CREATE: "POST",
+    Verb.PATCH: "PATCH",
+    Verb.APPLY: "PATCH",
+    Verb.DELETE: "DELETE",
+}
 _KINDS: Mapping[int, type[ClusterError]] = {
     400: Invalid,
     401: Unavailable,

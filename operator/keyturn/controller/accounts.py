@@ -17,6 +17,8 @@ from keyturn.cluster.client import Kube
 from keyturn.cluster.errors import NotFound
 from keyturn.cluster.resources import CLUSTER_PROVIDERS, PROVIDERS
 from keyturn.controller.index import Index, ProviderKey, provider_key
+from keyturn.controller.measured import MeasuredProvider
+from keyturn.controller.metrics import Metrics
 from keyturn.providers import registry
 from keyturn.providers.addresses import AddressRule
 from keyturn.providers.base import Provider, ProviderConfigError
@@ -29,11 +31,12 @@ _LINGER_SECONDS: Final = 1800.0
 class Accounts:
     """Finds the provider of a rotation, with its credentials as they are now."""
 
-    def __init__(self, kube: Kube, index: Index, addresses: AddressRule) -> None:
+    def __init__(self, kube: Kube, index: Index, addresses: AddressRule, metrics: Metrics) -> None:
         """addresses: where to provider objects may have Keyturn connect."""
         self._kube = kube
         self._index = index
         self._addresses = addresses
+        self._metrics = metrics
         self._built: dict[ProviderKey, tuple[tuple[object, ...], Provider]] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -87,7 +90,9 @@ class Accounts:
             return known[1]
         # Who may write a ClusterRotationProvider may read all Secrets anyway: only what is forbidden to all counts.
         confined = key[0] != ProviderKind.CLUSTER_ROTATION_PROVIDER
-        provider = registry.build(spec, credentials, self._addresses if confined else self._addresses.unconfined())
+        rule = self._addresses if confined else self._addresses.unconfined()
+        built = registry.build(spec, credentials, rule)
+        provider = MeasuredProvider(built, registry.kind_of(spec), self._metrics)
         self._retire(key)
         self._built[key] = (version, provider)
         return provider

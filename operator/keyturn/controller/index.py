@@ -186,6 +186,14 @@ def provider_key_of(raw: dict[str, Any]) -> ProviderKey:
     return raw["kind"], meta.get("namespace", ""), meta["name"]
 
 
+def said_something(before: dict[str, Any] | None, after: dict[str, Any] | None) -> bool:
+    """Whether somebody said what they want: by making, editing, annotating or deleting an object of the index."""
+    if before is None or after is None:
+        return True
+    old, new = before["metadata"], after["metadata"]
+    return any(old.get(field) != new.get(field) for field in ("uid", "generation", "annotations", "deletionTimestamp"))
+
+
 def provider_key(kind: ProviderKind | str, namespace: str, name: str) -> ProviderKey:
     """The key of the provider that a rotation in `namespace` refers to."""
     return str(kind), "" if kind == ProviderKind.CLUSTER_ROTATION_PROVIDER else namespace, name

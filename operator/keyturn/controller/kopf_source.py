@@ -1,4 +1,4 @@
-"""Events from Kopf: its watches, its login and its probes; none of its stateful handlers.
+"""Events from Kopf: its watches and its login; none of its stateful handlers.
 
 `on.event` writes nothing to objects. Kopf runs on an event loop in a thread of its own, because it cancels every task
 that it finds on its loop when it ends. What it leaves open is closed here and in `sweep`: an outage, a fatal error in a
@@ -12,7 +12,7 @@ import contextlib
 import logging
 import random
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
@@ -46,25 +46,12 @@ class EndlessBackoff:
 
 
 class KopfSource:
-    """Runs Kopf until `stop` is set. Its callbacks are called on the event loop on which `run` runs.
+    """Runs Kopf until `stop` is set. Its callbacks are called on the event loop on which `run` runs."""
 
-    healthy: asked by the probes; returns facts for the answer, and raises RuntimeError when a restart would help.
-    """
-
-    def __init__(
-        self,
-        kube: Kube,
-        seen: Seen,
-        stop: asyncio.Event,
-        *,
-        health_endpoint: str | None = None,
-        healthy: Callable[[], dict[str, Any]],
-    ) -> None:
+    def __init__(self, kube: Kube, seen: Seen, stop: asyncio.Event) -> None:
         self._kube = kube
         self._seen = seen
         self._stop = stop
-        self._health_endpoint = health_endpoint
-        self._healthy = healthy
 
     async def run(self) -> None:
         """See `EventSource.run`."""
@@ -108,7 +95,6 @@ class KopfSource:
             settings=_settings(),
             clusterwide=True,
             standalone=True,
-            liveness_endpoint=self._health_endpoint,
             stop_flag=stop,
         )
 
@@ -122,16 +108,6 @@ class KopfSource:
         async def login(**_: Any) -> kopf.ConnectionInfo:
             credentials = await self._at_home(self._kube.credentials())
             return kopf.ConnectionInfo(**credentials, expiration=datetime.now(UTC) + _CREDENTIALS_LIFE)
-
-        @kopf.on.probe(registry=registry, id="keyturn")
-        async def probe(**_: Any) -> dict[str, Any]:
-            async def ask() -> dict[str, Any]:
-                return self._healthy()
-
-            try:
-                return await self._at_home(ask())
-            except RuntimeError as error:
-                raise kopf.PermanentError(str(error)) from None
 
         for plural in _KINDS:
 

@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,9 +19,12 @@ from keyturn.cluster.leases import LeaseObject
 from keyturn.cluster.observer import Observers
 from keyturn.cluster.resources import ROTATIONS
 from keyturn.controller.accounts import Accounts
-from keyturn.controller.index import Index, Key, ProviderKey, key_of, provider_key_of
+from keyturn.controller.census import census
+from keyturn.controller.endpoints import Endpoints
+from keyturn.controller.index import Index, Key, ProviderKey, key_of, provider_key_of, said_something
 from keyturn.controller.kopf_source import KopfSource
 from keyturn.controller.leadership import Leadership, Timing, new_identity
+from keyturn.controller.metrics import BUSY, DEPTH, LEADER, Metrics, Priority, QueueName, Samples
 from keyturn.controller.providers import ProviderReconciler
 from keyturn.controller.queue import WorkQueue
 from keyturn.controller.reconciler import Reconciler
@@ -33,23 +38,24 @@ _log = logging.getLogger(__name__)
 
 _WAKE_SECONDS: Final = 0.02
 """Changes within this time lead to one look at a namespace."""
-_PROVIDER_WORKERS: Final = 4
+_THREADS_PER_WORKER: Final = 8
+"""At most; only those are started that are needed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How the operator runs.
 
-    health_endpoint: URL on which Kopf answers the probes, or None. workers: rotations in work at the same time.
-    sweep_interval: seconds between two searches for events that were missed. provider_interval: seconds between two
-    checks of a provider account. spool_directory, spool_key_file: see `Spool`. identity: see `Leadership`; one that
-    nobody else has by default. lease_namespace: where the Lease is by which replicas agree who works. addresses: where
-    to provider objects may have the operator connect.
+    health: address of the probes and the metrics, "" for none. workers: rotations in work at the same time, and
+    beside them provider objects. sweep_interval: seconds between two searches for events that were missed.
+    provider_interval: seconds between two checks of a provider account. spool_directory, spool_key_file: see `Spool`.
+    identity: see `Leadership`; one that nobody else has by default. lease_namespace: where the Lease is by which
+    replicas agree who works. addresses: where to provider objects may have the operator connect.
     """
 
     kubeconfig: Path | None = None
     context: str | None = None
-    health_endpoint: str | None = None
+    health: str = ""
     workers: int = 20
     sweep_interval: float = 600.0
     provider_interval: float = 300.0
@@ -74,41 +80,56 @@ class Controller:
         spool: Spool | None,
         leadership: Leadership,
         clock: Callable[[], datetime],
+        metrics: Metrics,
     ) -> None:
         self._kube = kube
         self._spool = spool
         self._leadership = leadership
         self.index = Index()
-        self._rotations: WorkQueue[Key] = WorkQueue()
-        self._providers: WorkQueue[ProviderKey] = WorkQueue()
+        self._clock = clock
+        self._swept = asyncio.Event()
+        self._rotations: WorkQueue[Key] = WorkQueue(lambda key: key[0], _waited(metrics, QueueName.ROTATIONS))
+        self._providers: WorkQueue[ProviderKey] = WorkQueue(_tenant, _waited(metrics, QueueName.PROVIDERS))
+        self._working = False
         acting = kube.restricted(leadership.check)
-        self._accounts = Accounts(kube, self.index, settings.addresses)
+        self._accounts = Accounts(kube, self.index, settings.addresses, metrics)
         self._observers = Observers(kube, lambda key: self._rotations.add_after(key, _WAKE_SECONDS))
-        self._reconciler = Reconciler(acting, self.index, self._accounts, self._observers, clock, spool)
+        self._reconciler = Reconciler(acting, self.index, self._accounts, self._observers, clock, metrics, spool)
         self._checks = ProviderReconciler(
             acting, self.index, self._accounts, self._wake, clock, settings.provider_interval
         )
         self._sweep = Sweep(kube, self.index, self.seen, settings.sweep_interval)
-        self._workers = Workers(self._rotations, self._reconciler.reconcile, settings.workers)
-        self._provider_workers = Workers(self._providers, self._checks.reconcile, _PROVIDER_WORKERS)
+        count = settings.workers
+        self._workers = Workers(
+            self._rotations, self._reconciler.reconcile, count, partial(metrics.reconciled, QueueName.ROTATIONS)
+        )
+        self._provider_workers = Workers(
+            self._providers, self._checks.reconcile, count, partial(metrics.reconciled, QueueName.PROVIDERS)
+        )
+        metrics.observe(self.samples)
 
     def seen(self, raw: dict[str, Any], deleted: bool) -> None:
         """Take in an event about one of Keyturn's own objects."""
         if raw["kind"] == ROTATIONS.kind:
             key = key_of(raw)
+            before = self.index.rotation(key)
             affected = self.index.drop_rotation(key) | {key} if deleted else self.index.put_rotation(raw)
+            if key in affected and said_something(before, self.index.rotation(key)):
+                self._wake({key}, urgent=True)
         else:
             provider = provider_key_of(raw)
             known = self.index.provider(provider)
             affected = self.index.drop_provider(provider) if deleted else self.index.put_provider(raw)
             # What is only our own word in its status is no reason to ask the provider again.
-            if deleted or known is None or known["metadata"]["generation"] != raw["metadata"]["generation"]:
-                self._providers.add(provider)
+            if self._working and said_something(known, self.index.provider(provider)):
+                self._providers.add(provider, urgent=True)
         self._wake(affected)
 
-    def _wake(self, keys: set[Key]) -> None:
-        for key in keys:
-            self._rotations.add(key)
+    def _wake(self, keys: set[Key], *, urgent: bool = False) -> None:
+        """Have these worked on; who does not lead will look at everything when it does."""
+        if self._working:
+            for key in keys:
+                self._rotations.add(key, urgent=urgent)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work while this process leads, until `stop` is set; then let the passes that are under way come to their end.
@@ -116,9 +137,8 @@ class Controller:
         The lease is given back last: until then it is renewed, so that nobody else acts meanwhile.
         """
         MAY_SEND.set(self._leadership.check)
-        swept = asyncio.Event()
-        sweeping = asyncio.create_task(self._sweep.run(swept), name="sweep")
-        campaign = asyncio.create_task(self._campaign(swept, stop), name="campaign")
+        sweeping = asyncio.create_task(self._sweep.run(self._swept), name="sweep")
+        campaign = asyncio.create_task(self._campaign(stop), name="campaign")
         await stop.wait()
         _log.info("stopping: %d passes under way", self._workers.busy)
         sweeping.cancel()
@@ -126,14 +146,12 @@ class Controller:
         await asyncio.gather(self._workers.drain(), self._provider_workers.drain())
         campaign.cancel()
         await asyncio.gather(sweeping, campaign, return_exceptions=True)
-        self._rotations.close()
-        self._providers.close()
         await self._observers.aclose()
         await self._accounts.aclose()
 
-    async def _campaign(self, swept: asyncio.Event, stop: asyncio.Event) -> None:
+    async def _campaign(self, stop: asyncio.Event) -> None:
         """Ask for the lease when all resources are known, and when no value of an earlier process waits here."""
-        await swept.wait()
+        await self._swept.wait()
         await self._replay()
         _log.info("ready: %d rotations known", len(self.index))
         await self._leadership.campaign(lambda: self._lead(stop))
@@ -146,15 +164,21 @@ class Controller:
         try:
             await asyncio.Event().wait()
         finally:
+            self._working = False
             self._reconciler.stopping = True
             self._workers.halt()
             self._provider_workers.halt()
+            self._rotations.clear()
+            self._providers.clear()
             for key in self.index.rotations():
                 self._observers.unfollow(key)
 
     def _begin(self) -> None:
         self._reconciler.stopping = False
-        self._wake(set(self.index.rotations()))
+        self._working = True
+        for key, raw in self.index.rotations().items():
+            # What an earlier leader has left in the middle may be keeping workloads waiting.
+            self._rotations.add(key, urgent="rotation" in (raw.get("status") or {}))
         for provider in self.index.providers():
             self._providers.add(provider)
         self._workers.start()
@@ -165,8 +189,12 @@ class Controller:
         if self._spool is not None:
             await replay(self._spool, self._kube)
 
-    def healthy(self) -> dict[str, Any]:
-        """Facts for the liveness probe. That they are given shows that the event loop turns, which is what counts:
+    def ready(self) -> bool:
+        """Whether all objects are known, so that this process could lead."""
+        return self._swept.is_set()
+
+    def facts(self) -> dict[str, Any]:
+        """For the probes. That they are given shows that the event loop turns, which is what counts:
 
         a pass may take as long as an outage lasts, and a restart would lose the value that it holds.
         """
@@ -177,27 +205,67 @@ class Controller:
             "working": self._workers.busy,
         }
 
+    def samples(self) -> Samples:
+        """What there is now, for the metrics. Objects are counted where they are worked on, and nowhere else."""
+        yield LEADER, (), self._leadership.leads
+        for name, queue, workers in (
+            (QueueName.ROTATIONS, self._rotations, self._workers),
+            (QueueName.PROVIDERS, self._providers, self._provider_workers),
+        ):
+            yield DEPTH, (name,), len(queue)
+            yield BUSY, (name,), workers.busy
+        if self._leadership.leads:
+            yield from census(self.index.rotations().values(), self._clock())
+
+
+def _waited(metrics: Metrics, name: QueueName) -> Callable[[bool, float], None]:
+    def told(urgent: bool, seconds: float) -> None:
+        metrics.waited(name, Priority.URGENT if urgent else Priority.USUAL, seconds)
+
+    return told
+
+
+def _tenant(key: ProviderKey) -> Hashable:
+    """A namespace; objects of the cluster are of nobody's in particular, and each has its own share of the workers."""
+    return key[1] or key
+
+
+def make_room_for_slow_names(workers: int) -> None:
+    """Let the running loop have more threads: host names are resolved there, the API server's too.
+
+    One that a tenant has chosen may keep its thread for long after the pass that asked for it has given up.
+    """
+    threads = ThreadPoolExecutor(_THREADS_PER_WORKER * workers, thread_name_prefix="keyturn")
+    asyncio.get_running_loop().set_default_executor(threads)
+
 
 async def run(settings: Settings) -> None:
-    """Run the operator until SIGTERM or SIGINT. Raises SpoolError, and ConfigException without a usable kubeconfig."""
+    """Run the operator until SIGTERM or SIGINT. Raises SpoolError, NoConnection and EndpointsError."""
     spool = Spool.open(settings.spool_directory, settings.spool_key_file) if settings.spool_directory else None
     kube = await Kube.connect(settings.kubeconfig, settings.context)
     stop = asyncio.Event()
+    make_room_for_slow_names(settings.workers)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     lease = LeaseObject(kube, settings.lease_namespace)
     leadership = Leadership(lease, settings.identity or new_identity(), settings.lease)
-    controller = Controller(kube, settings, spool, leadership, lambda: datetime.now(UTC))
-    source = KopfSource(
-        kube, controller.seen, stop, health_endpoint=settings.health_endpoint, healthy=controller.healthy
-    )
+    metrics = Metrics()
+    kube.tell = metrics.api_request
+    controller = Controller(kube, settings, spool, leadership, lambda: datetime.now(UTC), metrics)
+    source = KopfSource(kube, controller.seen, stop)
+    endpoints = Endpoints(controller.facts, controller.ready, metrics.registry)
     _log.info("starting against %s", kube.host)
-    working = asyncio.create_task(controller.run(stop), name="controller")
     try:
-        await source.run()
+        if settings.health:
+            await endpoints.open(settings.health)
+        working = asyncio.create_task(controller.run(stop), name="controller")
+        try:
+            await source.run()
+        finally:
+            stop.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await working
     finally:
-        stop.set()
-        with contextlib.suppress(asyncio.CancelledError):
-            await working
+        await endpoints.aclose()
         await kube.aclose()
         _log.info("stopped")

@@ -26,6 +26,7 @@ from keyturn.controller.accounts import Accounts
 from keyturn.controller.acts import Acts
 from keyturn.controller.index import Index, Key
 from keyturn.controller.leadership import NotLeading
+from keyturn.controller.metrics import Metrics
 from keyturn.controller.queue import LONGEST_DELAY
 from keyturn.controller.spool import Spool
 from keyturn.controller.workers import Again
@@ -70,9 +71,11 @@ class Reconciler:
         accounts: Accounts,
         observers: Observers,
         clock: Callable[[], datetime],
+        metrics: Metrics,
         spool: Spool | None = None,
     ) -> None:
         self._spool = spool
+        self._metrics = metrics
         self._kube = kube
         self._index = index
         self._accounts = accounts
@@ -154,6 +157,8 @@ class _Pass:
         self._world = reconciler._world(key, raw)
         owner = Owner(namespace=key[0], name=key[1], uid=raw["metadata"]["uid"])
         self._events: list[asyncio.Task[None]] = []
+        self._phases: list[tuple[RotationRecord, timedelta]] = []
+        """Those that have ended, with their durations, and of which nothing is written yet."""
         self._acts = Acts(reconciler._kube, reconciler._accounts, reconciler._observers, owner, reconciler._spool)
 
     async def run(self) -> Again | None:
@@ -196,6 +201,8 @@ class _Pass:
         raise RuntimeError(f"no end after {_MOST_STEPS} steps")
 
     async def _act(self, step: Step) -> None:
+        if isinstance(step, Enter | Advance | Finish):
+            self._note_phase(step)
         if isinstance(step, Enter | Finish):
             await self._record(step)
             self._world = after_recording(self._world, step)
@@ -240,6 +247,7 @@ class _Pass:
             return
         self._r._index.expect_status(self._key, wire)
         self._keep(await rotations.write_status(self._r._kube, self._raw, wire))
+        self._count(before, after)
         # Not before it is written: what is told of a refused write must not write the intent by the way (I1).
         self._world = replace(self._world, status=after)
         self._r._progress_written[self._key] = self._world.now
@@ -252,6 +260,21 @@ class _Pass:
             # Beside what follows: no rotation waits for an Event. All are written when the pass ends.
             event = self._event(said, f"{occasion.id if occasion else ''}/{after.phase}")
             self._events.append(asyncio.create_task(event))
+
+    def _note_phase(self, step: Enter | Advance | Finish) -> None:
+        before, now = self._world.status.rotation, self._world.now
+        if before is None or (not isinstance(step, Finish) and step.record.phase is before.phase):
+            return
+        self._phases.append((before, now - before.phase_started_time))
+
+    def _count(self, before: RotationStatus, after: RotationStatus) -> None:
+        """What is written has happened: a pass that fails before, or another leader, takes the same steps again."""
+        for record, lasted in self._phases:
+            self._r._metrics.phase_ended(_provider(record), record.phase, lasted)
+        self._phases.clear()
+        if before.rotation is not None and after.rotation is None and after.last_rotation is not None:
+            ended = after.last_rotation
+            self._r._metrics.rotation_ended(_provider(before.rotation), ended.result, ended.reason)
 
     async def _event(self, said: Announcement, occasion: str) -> None:
         try:
@@ -296,6 +319,11 @@ def _after(error: ClusterError) -> Again:
 def _intent(record: RotationRecord) -> Intent:
     """Each intent to start has a time of its own."""
     return record.id, record.phase_started_time
+
+
+def _provider(record: RotationRecord) -> str:
+    """The kind of provider, as the account says it: see `keyturn.api.provider.account_of`."""
+    return (record.account or "").partition("/")[0]
 
 
 def _without_progress(status: RotationStatus) -> dict[str, Any]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from keyturn.controller.metrics import PassEnd
 from keyturn.controller.queue import LONGEST_DELAY, WorkQueue
 
 K = TypeVar("K", bound=Hashable)
@@ -25,15 +27,21 @@ class Again:
 
 Reconcile = Callable[[K], Awaitable[Again | None]]
 """Brings one key as far as it can go now; None: nothing to do until something changes."""
+Ended = Callable[[PassEnd, float], None]
+"""Told how a pass ended, and how many seconds it took."""
 
 
 class Workers(Generic[K]):
     """A fixed number of workers on one queue."""
 
-    def __init__(self, queue: WorkQueue[K], reconcile: Reconcile[K], count: int) -> None:
+    def __init__(
+        self, queue: WorkQueue[K], reconcile: Reconcile[K], count: int, ended: Ended = lambda *_: None
+    ) -> None:
+        """ended: told of each pass that was not broken off."""
         self._queue = queue
         self._reconcile = reconcile
         self._count = count
+        self._told = ended
         self._tasks: list[asyncio.Task[None]] = []
         self._ended = asyncio.Event()
         self.busy = 0
@@ -70,14 +78,17 @@ class Workers(Generic[K]):
                 self._ended.set()
 
     async def _work_on(self, key: K) -> None:
+        begun = time.monotonic()
         try:
             again = await self._reconcile(key)
+            end = PassEnd.SETTLED if again is None else PassEnd.AGAIN
         except Exception:  # noqa: BLE001
             # A defect that one object brings to light must not stop the others.
             _log.exception(
                 "unexpected error", extra={"object": "/".join(map(str, key)) if isinstance(key, tuple) else key}
             )
-            again = Again(None)
+            again, end = Again(None), PassEnd.ERROR
+        self._told(end, time.monotonic() - begun)
         if again is None:
             self._queue.forget(key)
         elif again.delay is None:
