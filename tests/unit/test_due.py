@@ -299,6 +299,17 @@ def test_a_rotation_that_was_asked_for_by_schedule_answers_a_request_too() -> No
     assert [(past.reason, past.request, past.urgent) for past in status(lab).history] == [("Urgent", "a", "leaked")]
 
 
+def test_a_request_is_answered_once_and_not_by_the_schedule_again() -> None:
+    lab = scheduled(**MONTHLY)
+    lab.edit_spec(rotation_request="a")
+    lab.run()
+    skip_to(lab, next_time(lab))
+    assert [(past.reason, past.request) for past in status(lab).history] == [
+        ("Schedule", None),
+        ("RotationRequest", "a"),
+    ]
+
+
 # --- urgent ----------------------------------------------------------------------------------------------------------
 
 
@@ -369,6 +380,11 @@ def test_an_urgent_rotation_asks_for_the_shortest_overlap_that_refuses_nobody(co
     lab.edit_spec(rotation_request=None, overlap=24 * HOUR, accept_downtime=consent)
     lab.say(urgent_request="leaked")
     begun = lab.now
+    lab.run_to_effect(1)
+    ends = status(lab).rotation
+    assert ends is not None
+    assert ends.previous_valid_until is not None
+    assert round((ends.previous_valid_until - begun) / HOUR) == hours, "written down before the call, too"
     if consent:
         lab.excused = lambda pod: True  # type: ignore[method-assign]
     lab.run(30 * MINUTE)

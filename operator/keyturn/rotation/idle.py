@@ -29,7 +29,6 @@ from keyturn.rotation.consumers import key_of
 from keyturn.rotation.due import (
     CALENDAR_POLL,
     INVALID_SCHEDULE,
-    SCHEDULED,
     URGENT,
     Next,
     due_now,
@@ -88,9 +87,6 @@ def _clean_up(world: World) -> Step:
 
 
 def _prepare(world: World, spec: RotationSpec, found: Next) -> Step:
-    if found.reason == SCHEDULED and world.status.last_rotation_time is None:
-        # Its age may have been corrected since it was noted: with the Secret seen, it is counted anew.
-        world.see_secret()
     for policy in _POLICIES:
         step = policy(world, spec)
         if step is not None:
