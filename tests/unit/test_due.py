@@ -1,74 +1,33 @@
-"""When rotations begin: by schedule, on request, at the user's urgent word; in the model, under a clock that jumps."""
+"""When rotations begin by schedule, and on request in a window; in the model, under a clock that jumps."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from keyturn.api.conditions import Condition
-from keyturn.api.rotation import Phase, RotationSpec, RotationStatus
-from keyturn.api.schedule import ScheduleSpec
-from keyturn.rotation.due import OVERDUE_GRACE, Next, next_rotation
-from keyturn.rotation.report import report
-from keyturn.rotation.steps import Rest, Wait
-from keyturn.rotation.world import World
+from keyturn.api.rotation import Phase
+from keyturn.rotation.due import OVERDUE_GRACE
+from keyturn.rotation.steps import Wait
 from tests.model.fakecluster import SECOND
 from tests.model.fakeprovider import Fault
-from tests.model.fakesemantics import TIMED, make_resetting
-from tests.model.lab import EPOCH, Lab
-from tests.model.scenarios import make_lab, make_spec
-
-MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-MONTHLY: dict[str, Any] = {"interval": "720h", "stagger": "0s"}
-AT_NIGHT = [{"kind": "allow", "schedule": "0 2 * * *", "duration": "4h"}]
-
-
-def scheduled(*, age: timedelta = timedelta(), **schedule: Any) -> Lab:
-    """A lab without a request; the Secret is as old as told, and the resource was made at EPOCH, at noon."""
-    lab = make_lab(make_spec(rotation_request=None, schedule=ScheduleSpec.model_validate(schedule)))
-    assert lab.namespace.secret is not None
-    lab.namespace.secret.created = (EPOCH - age).replace(microsecond=0)
-    return lab
-
-
-def reschedule(lab: Lab, **schedule: Any) -> Wait | Rest | None:
-    lab.edit_spec(schedule=ScheduleSpec.model_validate(schedule))
-    return lab.run()
-
-
-def skip_to(lab: Lab, moment: datetime) -> Wait | Rest | None:
-    """Nothing happens until then; and the operator looks, as its timer makes it."""
-    lab.now = max(lab.now, moment)
-    lab.elapse(SECOND)
-    return lab.run()
-
-
-def status(lab: Lab) -> RotationStatus:
-    return lab.resource.parsed()
-
-
-def condition(lab: Lab, kind: str) -> Condition | None:
-    return next((one for one in status(lab).conditions if one.type == kind), None)
-
-
-def reasons(lab: Lab) -> list[str]:
-    return [past.reason for past in reversed(status(lab).history)]
-
-
-def rest_of(step: Wait | Rest | None) -> datetime | None:
-    assert isinstance(step, Rest)
-    return step.until
-
-
-def next_time(lab: Lab) -> datetime:
-    found = status(lab).next_rotation_time
-    assert found is not None
-    return found
+from tests.model.lab import EPOCH
+from tests.unit.timed import (
+    AT_NIGHT,
+    DAY,
+    HOUR,
+    MINUTE,
+    MONTHLY,
+    condition,
+    next_time,
+    reasons,
+    reschedule,
+    rest_of,
+    scheduled,
+    skip_to,
+    status,
+)
 
 
 def test_an_interval_counts_from_the_end_of_the_last_rotation() -> None:
@@ -308,151 +267,3 @@ def test_a_request_is_answered_once_and_not_by_the_schedule_again() -> None:
         ("Schedule", None),
         ("RotationRequest", "a"),
     ]
-
-
-# --- urgent ----------------------------------------------------------------------------------------------------------
-
-
-def test_an_urgent_rotation_skips_windows_and_soak_and_is_done_once() -> None:
-    lab = scheduled(windows=AT_NIGHT, **MONTHLY)
-    lab.edit_spec(soak=100 * HOUR)
-    lab.run()
-    lab.say(urgent_request="  leaked in build log ")
-    begun = lab.now
-    lab.run(HOUR)
-    assert lab.now - begun < MINUTE
-    (past,) = status(lab).history
-    assert (past.reason, past.urgent, past.result) == ("Urgent", "leaked in build log", "Completed")
-    assert status(lab).last_handled_urgent == "leaked in build log"
-    assert "Urgent: leaked in build log" in lab.events[0].message
-    skip_to(lab, lab.now + HOUR)
-    assert len(status(lab).history) == 1
-    lab.say(urgent_request="leaked again")
-    lab.run(HOUR)
-    assert [past.urgent for past in status(lab).history] == ["leaked again", "leaked in build log"]
-
-
-def test_an_urgent_word_that_was_removed_is_meant_when_it_is_said_again() -> None:
-    lab = make_lab(make_spec(rotation_request=None))
-    lab.say(urgent_request="leaked")
-    lab.run()
-    lab.say(urgent_request=None)
-    lab.run()
-    assert status(lab).last_handled_urgent is None
-    lab.say(urgent_request="leaked")
-    lab.run()
-    assert reasons(lab) == ["Urgent", "Urgent"]
-
-
-def test_an_urgent_word_without_a_reason_is_heard() -> None:
-    lab = make_lab(make_spec(rotation_request=None))
-    lab.say(urgent_request=" ")
-    lab.run()
-    assert [past.urgent for past in status(lab).history] == ["no reason given"]
-
-
-def test_an_urgent_word_ends_the_soak_of_the_rotation_that_runs() -> None:
-    lab = make_lab(make_spec(soak=100 * HOUR))
-    lab.run(MINUTE)
-    assert status(lab).phase is Phase.SOAKING
-    lab.say(urgent_request="leaked")
-    lab.run(5 * MINUTE)
-    assert reasons(lab) == ["RotationRequest", "Urgent"]
-
-
-def test_suspend_holds_what_is_urgent_and_says_so() -> None:
-    lab = make_lab(make_spec(suspend=True))
-    lab.say(urgent_request="leaked")
-    lab.run(MINUTE)
-    assert reasons(lab) == []
-    rotating = condition(lab, "Rotating")
-    assert rotating is not None
-    assert "keyturn.dev/urgent" in rotating.message
-    lab.edit_spec(suspend=False)
-    lab.run()
-    assert [(past.reason, past.request) for past in status(lab).history] == [("Urgent", "a")]
-
-
-@pytest.mark.parametrize(("consent", "hours"), [(False, 1), (True, 0)])
-def test_an_urgent_rotation_asks_for_the_shortest_overlap_that_refuses_nobody(consent: bool, hours: int) -> None:
-    """Or for none at all, where the user has accepted that calls are refused."""
-    lab = make_resetting(TIMED)
-    lab.edit_spec(rotation_request=None, overlap=24 * HOUR, accept_downtime=consent)
-    lab.say(urgent_request="leaked")
-    begun = lab.now
-    lab.run_to_effect(1)
-    ends = status(lab).rotation
-    assert ends is not None
-    assert ends.previous_valid_until is not None
-    assert round((ends.previous_valid_until - begun) / HOUR) == hours, "written down before the call, too"
-    if consent:
-        lab.excused = lambda pod: True  # type: ignore[method-assign]
-    lab.run(30 * MINUTE)
-    (past,) = status(lab).history
-    assert past.reason == "Urgent"
-    assert past.previous_valid_until is not None
-    assert round((past.previous_valid_until - begun) / HOUR) == hours
-
-
-# --- ten years -------------------------------------------------------------------------------------------------------
-
-windows = st.sampled_from(
-    [
-        [],
-        AT_NIGHT,
-        [{"kind": "allow", "schedule": "30 1 * * 0", "duration": "6h"}, *AT_NIGHT],
-        [{"kind": "deny", "schedule": "0 0 20 12 *", "duration": "400h"}],
-        [*AT_NIGHT, {"kind": "deny", "schedule": "0 0 * * 6", "duration": "48h"}],
-    ]
-)
-times = st.one_of(
-    st.integers(20, 2000).map(lambda hours: {"interval": f"{hours}h"}),
-    st.sampled_from(["30 2 * * 0", "0 3 1 * *", "30 2 28-31 3,10 *", "0 0 29 2 *", "15 1 L * *"]).map(
-        lambda cron: {"cron": cron}
-    ),
-)
-
-
-@settings(max_examples=6, deadline=None)
-@given(times, windows, st.sampled_from(["Europe/Berlin", "America/New_York", "Australia/Lord_Howe"]), st.randoms())
-def test_ten_years(schedule: dict[str, str], windows: list[dict[str, str]], zone: str, random: Any) -> None:
-    """What the status says comes true to the second, or at once when the operator was away; nothing rotates twice."""
-    spec = RotationSpec.model_validate(
-        {
-            "providerRef": {"name": "a"},
-            "clientId": "c",
-            "secretRef": {"name": "a", "key": "B"},
-            "schedule": {**schedule, "windows": windows, "timeZone": zone},
-        }
-    )
-    world = World(
-        now=EPOCH,
-        name=f"n{random.random()}",
-        uid="u",
-        generation=1,
-        deleting=False,
-        finalizer=False,
-        spec=spec,
-        status=RotationStatus(secret_since=EPOCH),
-        fresh_id="r",
-        created=EPOCH,
-    )
-    begun: list[datetime] = []
-    while world.now < EPOCH + 3650 * DAY and len(begun) < 80:
-        world = replace(world, status=report(world, Rest()))
-        found = next_rotation(world, spec)
-        assert isinstance(found, Next)
-        assert found.due is not None
-        if found.begins > world.now:
-            told = world.status.next_rotation_time
-            assert told == found.begins
-            away = random.random() < 0.2
-            world = replace(world, now=told + (random.randrange(400) * HOUR if away else timedelta()))
-            assert away or next_rotation(world, spec) == Next("Schedule", told, found.due)
-            continue
-        done = world.now + 5 * MINUTE
-        assert found.due <= world.now
-        assert not begun or found.due > begun[-1]
-        begun.append(world.now)
-        world = replace(world, now=done, status=world.status.model_copy(update={"last_rotation_time": done}))
-    assert len(begun) >= (1 if schedule.get("cron") == "0 0 29 2 *" else 15)
