@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from tests.e2e.scene import Scene
 from tests.e2e.test_input_triggers import assert_quiet, versions, wait_settled, wait_working
+from tests.e2e.test_plugin import keyturn
 
 INTERVAL: Final = timedelta(hours=720)
 MONTHLY: Final = {"interval": "720h", "stagger": "0s"}
@@ -32,6 +33,12 @@ def pretend_last(scene: Scene, moment: datetime) -> None:
 
 def wait_next(scene: Scene, moment: datetime) -> None:
     scene.wait(lambda: scene.status().get("nextRotationTime") == wire(moment), f"next at {wire(moment)}")
+
+
+def wait_told(scene: Scene, event: str) -> None:
+    """Until the Event is there, and the account was checked."""
+    scene.wait(lambda: event in [item["reason"] for item in scene.events()], f"the Event {event}")
+    scene.wait(lambda: "Ready=True" in scene.log.read_text(), "the account is checked")
 
 
 def reasons(scene: Scene) -> list[str]:
@@ -92,6 +99,7 @@ def test_what_is_urgent_heeds_no_window_and_is_done_once(scene: Scene) -> None:
     assert rotating is not None
     assert (rotating["status"], rotating["reason"]) == ("False", "OutsideWindow")
     assert scene.status()["nextRotationTime"] > wire(now() + timedelta(hours=4))
+    assert "when a window of spec.schedule.windows opens" in keyturn(scene, "status")
     assert_quiet(scene)
 
     scene.kubectl("annotate", "csrot", "billing", "keyturn.dev/urgent=leaked in build log")
@@ -117,6 +125,7 @@ def test_what_keeps_a_schedule_from_its_time_is_said(scene: Scene) -> None:
     scene.put_rotation(None, schedule={"cron": "0 3 30 2 *"})
     scene.operator()
     assert "spec.schedule.cron" in scene.wait_stalled("InvalidSchedule")
+    wait_told(scene, "InvalidSchedule")
     assert_quiet(scene)
     scene.put_rotation(None, schedule=MONTHLY, suspend=True)
     wait_settled(scene)
@@ -126,7 +135,8 @@ def test_what_keeps_a_schedule_from_its_time_is_said(scene: Scene) -> None:
     late = scene.wait(lambda: scene.condition("Overdue"), "the condition Overdue")
     assert (late["status"], late["reason"]) == ("True", "Suspended")
     assert wire(due) in late["message"]
-    scene.wait(lambda: "RotationOverdue" in [event["reason"] for event in scene.events()], "the Event")
+    wait_told(scene, "RotationOverdue")
+    assert "due since" in keyturn(scene, "status")
     assert_quiet(scene)
     scene.put_rotation(None, schedule=MONTHLY)
     scene.wait(lambda: reasons(scene) == ["Schedule"], "the rotation")

@@ -225,9 +225,12 @@ def _condition(state: dict[str, Any], kind: str) -> dict[str, str]:
 
 def _message(state: dict[str, Any]) -> str:
     """What wants attention, else how the last rotation ended."""
-    for kind in ("Stalled", "Reconciling"):
+    for kind in ("Stalled", "Reconciling", "Overdue"):
         if found := _condition(state, kind):
             return found["message"]
+    rotating = _condition(state, "Rotating")
+    if rotating.get("reason") == "OutsideWindow":
+        return str(rotating["message"])
     return str((state.get("lastRotation") or {}).get("message", ""))
 
 

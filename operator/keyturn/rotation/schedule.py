@@ -227,19 +227,20 @@ class Calendar:
 def calendar_of(schedule: ScheduleSpec, needed: timedelta, now: datetime) -> Calendar:
     """The calendar of a schedule for rotations that may take so long, which was found good. Raises BadSchedule."""
     found = _judged(schedule.model_dump_json(), needed, now.date())
-    if isinstance(found, BadSchedule):
-        raise found.with_traceback(None)
+    if isinstance(found, str):
+        raise BadSchedule(found)
     return found
 
 
 # A fleet has few schedules, and a bad one may take long to judge: it is done once a day.
 @lru_cache(maxsize=1024)
-def _judged(schedule: str, needed: timedelta, day: date) -> Calendar | BadSchedule:
+def _judged(schedule: str, needed: timedelta, day: date) -> Calendar | str:
+    """The calendar, or what is wrong with the schedule."""
     try:
         calendar = Calendar(ScheduleSpec.model_validate_json(schedule), needed)
         calendar.check(datetime(day.year, day.month, day.day, tzinfo=UTC))
     except BadSchedule as error:
-        return error
+        return str(error)
     return calendar
 
 
