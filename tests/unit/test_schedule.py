@@ -81,7 +81,7 @@ def test_times_of_cron(cron: str, after: str, expected: str) -> None:
     assert Times(cron, ZoneInfo(BERLIN)).next(at(after)) == at(expected)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(daily, zones, moments)
 def test_a_daily_time_comes_once_a_day_whatever_the_clock_does(cron: str, zone: str, start: datetime) -> None:
     """Over every change of the clock in a year: once for each local date, and never twice."""
@@ -97,7 +97,7 @@ def test_a_daily_time_comes_once_a_day_whatever_the_clock_does(cron: str, zone: 
     assert seen == [seen[0] + number * DAY for number in range(len(seen))]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=35, deadline=None)
 @given(crons, zones, moments, st.lists(st.integers(-3 * 86400, 3 * 86400), min_size=1, max_size=4))
 def test_the_latest_time_is_the_one_before_the_next(cron: str, zone: str, moment: datetime, steps: list[int]) -> None:
     """Looking back agrees with looking forward, and what is remembered of earlier looks changes nothing."""
@@ -112,7 +112,7 @@ def test_the_latest_time_is_the_one_before_the_next(cron: str, zone: str, moment
         assert Times(cron, ZoneInfo(zone)).next(latest - SECOND) == latest
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.text("0123457*,/-#LWmonJAN", min_size=1, max_size=6), min_size=5, max_size=5).map(" ".join))
 def test_any_text_in_five_fields_is_a_schedule_or_is_refused(cron: str) -> None:
     assert re.fullmatch(CRON_PATTERN, cron)
@@ -123,7 +123,7 @@ def test_any_text_in_five_fields_is_a_schedule_or_is_refused(cron: str) -> None:
 # --- what is due -----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(moments, st.integers(60, 10**8), shares)
 def test_an_interval_is_never_exceeded_and_hardly_undercut(last: datetime, seconds: int, share: float) -> None:
     interval = seconds * SECOND
@@ -132,7 +132,7 @@ def test_an_interval_is_never_exceeded_and_hardly_undercut(last: datetime, secon
     assert last + interval - min(interval / 10, HOUR) <= due <= last + interval
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(crons, zones, moments, shares, st.sampled_from([None, "0s", "10m", "48h"]))
 def test_cron_is_never_anticipated_and_never_due_in_the_past(
     cron: str, zone: str, last: datetime, share: float, stagger: str | None
@@ -209,7 +209,7 @@ any_window = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=35, deadline=None)
 @given(st.lists(any_window, min_size=1, max_size=3), zones, moments)
 def test_a_rotation_begins_as_soon_as_it_fits_and_not_before(
     windows: list[dict[str, str]], zone: str, moment: datetime
@@ -225,7 +225,7 @@ def test_a_rotation_begins_as_soon_as_it_fits_and_not_before(
     assert opening.begin == expected if expected is not None else opening.begin > end - DAY
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 20 * 86400), shares, st.lists(st.integers(1, 3 * 86400), min_size=1, max_size=20))
 def test_a_time_that_was_told_stands_until_then(overdue: int, share: float, steps: list[int]) -> None:
     """However often it is asked meanwhile, and although the due time is long over."""

