@@ -12,6 +12,7 @@ _URL = "must be a URL"
 _HTTPS = "must begin with https://"
 _LABELS = "must have labels as keys"
 _WEB = {"kind": "Deployment", "name": "web"}
+_WINDOW = {"kind": "allow", "schedule": "0 2 * * *", "duration": "4h"}
 _NO_LABELS = ("", "-a", "a-", "a b", "a\n", "a/b/c", "/a", "a/", "Example.com/a", "a" * 64, "größe")
 
 BAD: Final[tuple[Bad, ...]] = (
@@ -44,6 +45,34 @@ BAD: Final[tuple[Bad, ...]] = (
     Bad(ROTATION_KIND, "secretRef.creationPolicy", "merge", 'must be "Merge" or "Owner"'),
     Bad(ROTATION_KIND, "rotationRequest", 20261101, "must be text: put it in quotes"),
     Bad(ROTATION_KIND, "rotationRequest", "x" * 254, "must not be longer than 253 characters"),
+    Bad(ROTATION_KIND, "schedule", "daily", "must be an object"),
+    Bad(ROTATION_KIND, "schedule.interval", "30d", _DURATION),
+    Bad(ROTATION_KIND, "schedule.stagger", 0, _DURATION),
+    Bad(ROTATION_KIND, "schedule.initial", "Now", 'must be "OnSchedule" or "Immediate"'),
+    *(
+        Bad(ROTATION_KIND, "schedule.cron", value, "must have five fields")
+        for value in (
+            *("", "@daily", "0 3 * *", "0 0 3 * * 1", "* * * * * * *", "0 3 * * ?", " 0 3 * * 1", "0\t3 * * 1", "\n"),
+            "0 3 * * 1\n",
+        )
+    ),
+    Bad(ROTATION_KIND, "schedule.cron", "1," * 50 + "1 3 * * 1", "must not be longer than 100 characters"),
+    *(
+        Bad(ROTATION_KIND, "schedule.timeZone", value, "must be the name of a time zone")
+        for value in ("", "/etc/passwd", "../UTC", "Europe/", "Europe//Berlin", "a/b/c/d", "1", "UTC\n")
+    ),
+    Bad(ROTATION_KIND, "schedule.timeZone", "a" * 65, "must not be longer than 64 characters"),
+    Bad(ROTATION_KIND, "schedule.windows", _WINDOW, "must be a list"),
+    Bad(ROTATION_KIND, "schedule.windows", [_WINDOW] * 11, "must not have more than 10 entries"),
+    *(
+        Bad(ROTATION_KIND, "schedule.windows", [{**_WINDOW, key: value}], words, field=f"schedule.windows[0].{key}")
+        for key, value, words in (
+            *(("kind", "Allow", 'must be "allow" or "deny"'), ("kind", None, "is required")),
+            *(("schedule", "@daily", "must have five fields"), ("schedule", None, "is required")),
+            *(("duration", "4 hours", _DURATION), ("duration", None, "is required")),
+            ("timeZone", "Europe Berlin", "must be the name of a time zone"),
+        )
+    ),
     Bad(ROTATION_KIND, "suspend", "true", "must be true or false"),
     Bad(ROTATION_KIND, "rollout.restart", "Sometimes", 'must be "Always", "EnvOnly" or "Never"'),
     Bad(ROTATION_KIND, "rollout.discover", "no", "must be true or false"),
@@ -196,6 +225,34 @@ BAD: Final[tuple[Bad, ...]] = (
     Bad(ROTATION_KIND, "verify.timeout", "61m", "must be between 1s and 1h", by_rule=True),
     Bad(ROTATION_KIND, "overlap", "168h1ms", "must be between 0s and 168h", by_rule=True),
     Bad(ROTATION_KIND, "soak", "169h", "must be between 0s and 168h", by_rule=True),
+    Bad(
+        *(ROTATION_KIND, "schedule", {"interval": "720h", "cron": "0 3 * * 1"}),
+        words="must be left out with spec.schedule.interval",
+        field="schedule.cron",
+        by_rule=True,
+    ),
+    Bad(ROTATION_KIND, "schedule.interval", "59s999ms", "must be between 1m and 87600h", by_rule=True),
+    Bad(ROTATION_KIND, "schedule.interval", "87600h1ms", "must be between 1m and 87600h", by_rule=True),
+    Bad(ROTATION_KIND, "schedule.stagger", "168h1ms", "must be at most 168h", by_rule=True),
+    Bad(
+        *(ROTATION_KIND, "schedule", {"interval": "10h", "stagger": "5h1ms"}),
+        words="not longer than half of spec.schedule.interval",
+        field="schedule.stagger",
+        by_rule=True,
+    ),
+    *(
+        Bad(
+            *(ROTATION_KIND, "schedule.windows", [_WINDOW, {**_WINDOW, "kind": "deny", "duration": duration}]),
+            words="must last between 1m and 8760h each",
+            by_rule=True,
+        )
+        for duration in ("59s", "8760h1ms")
+    ),
+    Bad(
+        *(ROTATION_KIND, "schedule.windows", [_WINDOW, {**_WINDOW, "duration": "14m59s"}]),
+        words="must not be shorter than spec.rollout.timeout",
+        by_rule=True,
+    ),
     Bad(NAMESPACED, "stytch", GONE, "must hold exactly one provider: stytch", field="", by_rule=True),
     Bad(CLUSTER, "stytch", GONE, "must hold exactly one provider: stytch", field="", by_rule=True),
     Bad(NAMESPACED, "stytch.secretRef.namespace", "other", "must be left out", by_rule=True),

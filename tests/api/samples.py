@@ -174,6 +174,29 @@ GOOD: Final[tuple[Good, ...]] = (
             "deletionPolicy": "Finalize",
         },
     ),
+    Good(
+        ROTATION_KIND,
+        {"schedule.interval": "720h", "schedule.stagger": "168h", "schedule.initial": "Immediate"},
+    ),
+    Good(ROTATION_KIND, {"schedule": {"interval": "1m", "stagger": "30s"}}),
+    Good(ROTATION_KIND, {"schedule": {"interval": "87600h", "cron": None, "windows": None}}),
+    Good(ROTATION_KIND, {"schedule": {}, "rotationRequest": "a"}),
+    Good(ROTATION_KIND, {"schedule": {"cron": "0 3 * * 1", "timeZone": "America/Argentina/Buenos_Aires"}}),
+    Good(ROTATION_KIND, {"schedule": {"cron": "*/5  0-6/2 L,lw JAN,mar 5#2,6L", "timeZone": "Etc/GMT+3"}}),
+    # What a calendar says of these is said by the operator, later (InvalidSchedule).
+    Good(ROTATION_KIND, {"schedule": {"cron": "99 99 99 99 99", "timeZone": "Mars/Base"}}),
+    Good(
+        ROTATION_KIND,
+        {
+            "schedule": {
+                "windows": [
+                    {"kind": "allow", "schedule": "0 2 * * *", "duration": "15m", "timeZone": "Europe/Berlin"},
+                    {"kind": "deny", "schedule": "0 0 20 12 *", "duration": "1m"},
+                    {"kind": "deny", "schedule": "0 0 1 1 *", "duration": "8760h", "timeZone": None},
+                ]
+            }
+        },
+    ),
     Good(ROTATION_KIND, {"rollout.timeout": "10s", "verify.timeout": "1s", "soak": "0s"}),
     Good(ROTATION_KIND, {"rollout.timeout": "24h", "verify.timeout": "60m", "soak": "168h"}),
     Good(ROTATION_KIND, {"rollout.restart": "EnvOnly", "rollout.volumeRefresh": "0s", "rollout.waveSoak": "14m59s"}),

@@ -106,6 +106,7 @@ def test_conditions_are_merged_by_type_and_other_lists_replaced() -> None:
         path: (node["x-kubernetes-list-type"], node.get("x-kubernetes-list-map-keys")) for path, node in lists.items()
     }
     assert types == {
+        ".spec.schedule.windows": ("atomic", None),
         ".spec.rollout.targets": ("atomic", None),
         ".spec.rollout.selector.matchExpressions": ("atomic", None),
         ".spec.rollout.selector.matchExpressions[].values": ("atomic", None),

@@ -18,7 +18,9 @@ from keyturn.api.base import DURATION_PATTERN
 from keyturn.api.crd import schema_for
 from keyturn.api.provider import ProviderKind, ProviderSpec
 from keyturn.api.rotation import RotationSpec, SelectorOperator
-from keyturn.api.rules import _PATTERNS, PROVIDER_BLOCKS, ROTATION_KIND, RULES, Invalid, Rule, exactly_one
+from keyturn.api.rule import Rule
+from keyturn.api.rules import _PATTERNS, PROVIDER_BLOCKS, ROTATION_KIND, RULES, Invalid, exactly_one
+from keyturn.api.schedule import WindowKind
 from keyturn.providers.registry import PROVIDERS
 from tests.api.bad_samples import BAD
 from tests.api.samples import BASES, GOOD, Bad, Good, Sample, complete, label, spec_of, validate, without_nulls
@@ -240,6 +242,12 @@ rollouts = optional(
     waveSoak=durations,
     volumeRefresh=durations,
 )
+windows = st.fixed_dictionaries(
+    {"kind": st.sampled_from(list(WindowKind)), "schedule": st.just("0 2 * * *"), "duration": durations}
+)
+schedules = optional(
+    interval=durations, cron=st.just("0 2 * * *"), stagger=durations, windows=st.lists(windows, max_size=2)
+)
 rotations = st.fixed_dictionaries(
     {
         **{name: st.just(value) for name, value in BASES[ROTATION_KIND].items() if name != "secretRef"},
@@ -252,6 +260,7 @@ rotations = st.fixed_dictionaries(
         "verify": optional(timeout=durations),
         "soak": durations,
         "overlap": durations,
+        "schedule": schedules,
     },
 )
 references = st.fixed_dictionaries({"name": st.just("s"), "key": keys}, optional={"namespace": st.just("n")})

@@ -147,10 +147,10 @@ BUGS: Final = (
         [
             (
                 "rotation/idle.py",
-                "    return Enter(_begin(world, spec, world.fresh_id, REQUESTED))",
+                '    return Enter(record.model_copy(update={"urgent": urgent_word(world)}))',
                 (
                     "    from keyturn.rotation.steps import Advance\n\n"
-                    "    return Advance(_begin(world, spec, world.fresh_id, REQUESTED))"
+                    '    return Advance(record.model_copy(update={"urgent": urgent_word(world)}))'
                 ),
             )
         ],

@@ -16,6 +16,7 @@ from keyturn.api.conditions import ConditionStatus, ConditionType, merge_conditi
 from keyturn.api.crd import schema_for
 from keyturn.api.provider import ProviderKind, ProviderStatus
 from keyturn.api.rotation import (
+    CronInForce,
     LabelRequirement,
     LabelSelector,
     Phase,
@@ -159,6 +160,7 @@ def full_status() -> RotationStatus:
         id="r-1",
         reason="RotationRequest",
         request="2026-11-a",
+        urgent="leaked",
         result=Result.COMPLETED,
         started_time=now - timedelta(hours=3, microseconds=1),
         finished_time=now - timedelta(hours=2),
@@ -171,6 +173,7 @@ def full_status() -> RotationStatus:
         phase=Phase.ROLLING_OUT,
         reason="RotationRequest",
         request="2026-11-b",
+        urgent="leaked again",
         account="stytch https://api.example.com/ project-1",
         subject=Subject(provider_ref=spec.provider_ref, client_id=spec.client_id, secret_ref=spec.secret_ref),
         started_time=now,
@@ -210,6 +213,10 @@ def full_status() -> RotationStatus:
         last_rotation_time=now - timedelta(hours=2),
         next_rotation_time=now + timedelta(hours=1),
         last_handled_rotation_request="2026-11-b",
+        last_handled_urgent="leaked again",
+        failures=1,
+        cron_in_force=CronInForce(cron="0 3 * * 1", time_zone="Europe/Berlin", since=now),
+        secret_since=now,
         secret_fingerprint="0123456789ab",
         history=[summary, summary],
     )

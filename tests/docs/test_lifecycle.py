@@ -14,7 +14,15 @@ import pytest
 import yaml
 
 from keyturn.api.base import KubeModel, format_duration
-from keyturn.api.rotation import CANCEL_ANNOTATION, RESUME_ANNOTATION, Phase, RolloutSpec, RotationSpec, TargetState
+from keyturn.api.rotation import (
+    CANCEL_ANNOTATION,
+    RESUME_ANNOTATION,
+    URGENT_ANNOTATION,
+    Phase,
+    RolloutSpec,
+    RotationSpec,
+    TargetState,
+)
 from keyturn.api.rules import ROTATION_KIND, validate_rotation
 from keyturn.cluster.references import follows_secret, reads_secret
 from tests.docs.lifecycle_runs import runs
@@ -192,5 +200,5 @@ def test_the_search_for_unknown_fields_finds_them() -> None:
 
 
 def test_workloads_in_samples_carry_only_annotations_that_exist() -> None:
-    known = {CANCEL_ANNOTATION, RESUME_ANNOTATION, "keyturn.dev/wave", "keyturn.dev/rotation"}
+    known = {CANCEL_ANNOTATION, RESUME_ANNOTATION, URGENT_ANNOTATION, "keyturn.dev/wave", "keyturn.dev/rotation"}
     assert set(re.findall(r"keyturn\.dev/[a-z]\w*", LIFECYCLE.replace("keyturn.dev/v1alpha1", ""))) <= known

@@ -27,6 +27,8 @@ SOURCES: Final = (
 OTHERS: Final = {
     "RotationRequest",  # why a rotation began
     "Recovered",
+    "Schedule",
+    "Urgent",
     "Rotation",  # the beginning of three reasons
     "Pod",  # a kind
     "ApiServerError",  # of a class that is never raised itself

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from keyturn.api.rotation import CANCEL_ANNOTATION, RESUME_ANNOTATION
+from keyturn.api.rotation import CANCEL_ANNOTATION, RESUME_ANNOTATION, URGENT_ANNOTATION, URGENT_LENGTH
 from sandbox.assets import find_kubectl
 from tests.e2e.crash import HOLD, assert_cancelled, let_verify
 from tests.e2e.scene import Scene
@@ -57,6 +57,17 @@ def stalled(reason: str, message: str) -> dict[str, Any]:
 def word(scene: Scene, annotation: str) -> str | None:
     found: str | None = (scene.rotation()["metadata"].get("annotations") or {}).get(annotation)
     return found
+
+
+def test_what_is_urgent_is_asked_for_with_its_reason(scene: Scene) -> None:
+    put_status(scene, "Completed", lastHandledUrgent="x" * URGENT_LENGTH)
+    leaked = "leaked in build log"
+    assert keyturn(scene, "rotate", "billing", "--urgent", leaked) == "requested urgent rotation of billing"
+    assert word(scene, URGENT_ANNOTATION) == leaked
+    assert "must say why" in keyturn(scene, "rotate", "billing", "--urgent", " ", fails=True)
+    assert "no --request" in keyturn(scene, "rotate", "billing", "--urgent", "x", "--request", "b", fails=True)
+    assert "say what is new" in keyturn(scene, "rotate", "billing", "--urgent", "x" * 300, fails=True)
+    assert word(scene, URGENT_ANNOTATION) == leaked
 
 
 @pytest.mark.parametrize("phase", ["Starting", "Soaking", "Finalizing", "Blocked"])

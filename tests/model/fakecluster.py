@@ -30,6 +30,8 @@ class FakeSecret:
     previous: str | None = None
     written: datetime | None = None
     version: int = 1
+    created: datetime | None = None
+    rotated_at: str | None = None
 
     def view(self) -> SecretView:
         return SecretView(
@@ -39,6 +41,8 @@ class FakeSecret:
             value=SecretStr(self.value) if self.value is not None else None,
             has_previous=self.previous is not None,
             written_time=to_second(self.written) if self.written else None,
+            created=self.created,
+            rotated_at=self.rotated_at,
         )
 
 

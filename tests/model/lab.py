@@ -64,6 +64,7 @@ class FakeResource:
     version: int = 1
     cancel_request: str | None = None
     resume_request: str | None = None
+    urgent_request: str | None = None
 
     @property
     def gone(self) -> bool:
@@ -146,8 +147,8 @@ class Lab:
             self.resource.generation += 1
             self.resource.version += 1
 
-    def say(self, **words: str) -> None:
-        """The user's annotations: `cancel_request`, `resume_request`."""
+    def say(self, **words: str | None) -> None:
+        """The user's annotations: `cancel_request`, `resume_request`, `urgent_request`; None takes one away."""
         for name, text in words.items():
             setattr(self.resource, name, text)
         self.resource.version += 1

@@ -40,7 +40,7 @@ from keyturn.rotation.steps import (
 )
 from keyturn.rotation.world import UNOBSERVED, Aspect, Call, Operation, Problem, ProviderView, World
 from tests.model.fakecluster import FakeSecret
-from tests.model.lab import EFFECT_TIME, ApiFailure, Conflict, FakeJournal, Lab
+from tests.model.lab import EFFECT_TIME, EPOCH, ApiFailure, Conflict, FakeJournal, Lab
 
 MOST_STEPS = 60
 _AFTER = {Operation.FINALIZE: Standing.FINISHED, Operation.CANCEL: Standing.UNROTATED}
@@ -72,6 +72,9 @@ class _Pass:
             fresh_id=f"r{lab.ids:04}",
             cancel_request=resource.cancel_request,
             resume_request=resource.resume_request,
+            urgent_request=resource.urgent_request,
+            namespace="default",
+            created=EPOCH,
         )
 
     def run(self) -> Wait | Rest | None:

@@ -21,6 +21,7 @@ class ConditionType(StrEnum):
     ROTATING = "Rotating"
     ROLLOUT_COMPLETE = "RolloutComplete"
     CREDENTIAL_VERIFIED = "CredentialVerified"
+    OVERDUE = "Overdue"
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
 

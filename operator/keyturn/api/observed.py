@@ -16,6 +16,8 @@ class SecretView:
     problem: why Keyturn cannot write it (immutable, not text), in a sentence; None where it can.
     written_time: when Keyturn wrote to it last, by the API server's clock.
     ticked: which of the two marks it carries that writes change in turn.
+    created: when it was created.
+    rotated_at: its annotation keyturn.dev/rotated-at, as its author wrote it.
     """
 
     name: str
@@ -26,6 +28,8 @@ class SecretView:
     problem: str | None = None
     written_time: datetime | None = None
     ticked: bool = False
+    created: datetime | None = None
+    rotated_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

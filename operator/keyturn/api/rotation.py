@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field
 from keyturn.api.base import GROUP, Duration, KubeModel, LabelKey, LabelValue, MicroTime, ObjectName, SecretKey, Time
 from keyturn.api.conditions import Condition
 from keyturn.api.provider import ProviderKind
+from keyturn.api.schedule import ScheduleSpec
 
 HISTORY_LIMIT = 5
 
@@ -18,6 +19,11 @@ CANCEL_ANNOTATION = f"{GROUP}/cancel"
 """The user's word that the rotation of this id is to be cancelled."""
 RESUME_ANNOTATION = f"{GROUP}/resume"
 """The user's word that the rotation whose id it begins with is to go on, where `onFailure: Hold` stopped it."""
+
+URGENT_ANNOTATION = f"{GROUP}/urgent"
+"""The user's word that the secret is to be rotated at once, and why."""
+URGENT_LENGTH = 256
+"""Of that text, this much counts and is kept."""
 
 # No control characters, and no space at either end.
 CLIENT_ID_PATTERN = r"^[^\x00-\x20\x7f]([^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?$"
@@ -212,8 +218,11 @@ class RotationSpec(KubeModel):
     """The client whose secret is rotated, as the provider names it."""
     secret_ref: SecretRef
     """Where the value goes."""
+    schedule: ScheduleSpec | None = None
+    """When to rotate without being asked, and at which times at all. Without it only `rotationRequest` rotates."""
     rotation_request: Annotated[str | None, Field(max_length=253)] = None
-    """Rotate now: a value that was not handled before rotates exactly once. Any text; a date or a ticket reads well."""
+    """Rotate now, or as soon as a window of `schedule` is open: a value that was not handled before rotates exactly
+    once. Any text; a date or a ticket reads well."""
     suspend: bool = False
     """Start no rotation. One that is running goes on to its end."""
     overlap: Annotated[Duration, Field(validate_default=True)] = timedelta(hours=24)
@@ -278,6 +287,8 @@ class RotationRecord(KubeModel):
     """What caused it."""
     request: str | None = None
     """The spec.rotationRequest that it answers."""
+    urgent: str | None = None
+    """The annotation keyturn.dev/urgent that it answers."""
     subject: Subject
     """What is being rotated; an edit of the spec in the middle waits for the next rotation."""
     account: str | None = None
@@ -321,6 +332,8 @@ class RotationSummary(KubeModel):
     """What caused it."""
     request: str | None = None
     """The spec.rotationRequest that it answered."""
+    urgent: str | None = None
+    """The annotation keyturn.dev/urgent that it answered."""
     result: Result
     """How it ended."""
     started_time: MicroTime
@@ -333,6 +346,17 @@ class RotationSummary(KubeModel):
     """When the provider stops accepting the previous value, where it lives on by itself."""
     message: str
     """What happened, in a sentence."""
+
+
+class CronInForce(KubeModel):
+    """The cron expression that is followed. Its times before it was seen are not made up for."""
+
+    cron: str
+    """The expression."""
+    time_zone: str
+    """Its time zone."""
+    since: Time
+    """When it was seen first."""
 
 
 class RotationStatus(KubeModel):
@@ -351,9 +375,17 @@ class RotationStatus(KubeModel):
     last_rotation_time: MicroTime | None = None
     """When a rotation was completed last."""
     next_rotation_time: Time | None = None
-    """When the next rotation is due."""
+    """When the next rotation begins; in the past, since when it is due. Not set while one runs or none can begin."""
     last_handled_rotation_request: str | None = None
     """The newest spec.rotationRequest that was taken up."""
+    last_handled_urgent: str | None = None
+    """The annotation keyturn.dev/urgent that was taken up last; forgotten when the annotation is removed."""
+    failures: int | None = None
+    """Rotations that have ended since one was completed. With each, the schedule waits longer for the next."""
+    cron_in_force: CronInForce | None = None
+    """What `nextRotationTime` follows, where that is a cron expression."""
+    secret_since: Time | None = None
+    """Since when the value in the Secret counts as being in use, until Keyturn has rotated it."""
     secret_fingerprint: str | None = None
     """Salted fingerprint of the value in the Secret: tells values apart and reveals none."""
     history: list[RotationSummary] = []

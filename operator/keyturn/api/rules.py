@@ -10,8 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -22,7 +21,6 @@ from keyturn.api.base import (
     NAME_PATTERN,
     SECRET_KEY_PATTERN,
     KubeModel,
-    parse_duration,
 )
 from keyturn.api.provider import (
     BASE_URL_PATTERN,
@@ -33,23 +31,15 @@ from keyturn.api.provider import (
     ProviderSpec,
 )
 from keyturn.api.rotation import CLIENT_ID_PATTERN, RestartPolicy, RotationSpec, SelectorOperator
+from keyturn.api.rule import Rule, Violation, between
+from keyturn.api.schedule import CRON_PATTERN, TIME_ZONE_PATTERN
+from keyturn.api.schedule_rules import SCHEDULE
 
 ROTATION_KIND: Final = "ClientSecretRotation"
 PROVIDER_BLOCKS: Final = ("stytch", "janrain", "snaptrade")
 LOOPBACK_URL_PATTERN: Final = r"^http://(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?(/|$)"
 
 Spec = TypeVar("Spec", bound=KubeModel)
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """One thing wrong with an object: the field as its author wrote it, and what to do. Never the value."""
-
-    field: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.field}: {self.message}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,46 +52,10 @@ class Invalid:
         return "; ".join(map(str, self.violations))
 
 
-@dataclass(frozen=True, slots=True)
-class Rule(Generic[Spec]):
-    """One rule about a whole spec.
-
-    field: the field to correct, by its path within the spec; empty for the spec itself.
-    demand: what it must be, read after the field's name.
-    cel: the rule for API servers; `self` is the spec.
-    holds: the same rule for the operator.
-    """
-
-    field: str
-    demand: str
-    cel: str
-    holds: Callable[[Spec], bool]
-
-    def violation(self) -> Violation:
-        """What the operator says when the rule is broken."""
-        return Violation(f"spec.{self.field}" if self.field else "spec", self.demand)
-
-    def to_schema(self) -> dict[str, str]:
-        """The entry of `x-kubernetes-validations`; its message names the field for servers that ignore fieldPath."""
-        broken = self.violation()
-        place = {"fieldPath": f".{self.field}"} if self.field else {}
-        return {"rule": self.cel, "message": f"{broken.field} {broken.message}", **place}
-
-
 def exactly_one(blocks: tuple[str, ...]) -> str:
     """CEL that holds when exactly one of these fields is set."""
     tests = [f"has(self.{block})" for block in blocks]
     return tests[0] if len(tests) == 1 else f"[{', '.join(tests)}].exists_one(set, set)"
-
-
-def _between(field: str, low: str, high: str, value: Callable[[Spec], timedelta]) -> Rule[Spec]:
-    least, most = parse_duration(low), parse_duration(high)
-    return Rule(
-        field,
-        f"must be between {low} and {high}",
-        f"duration(self.{field}) >= duration('{low}') && duration(self.{field}) <= duration('{high}')",
-        lambda spec: least <= value(spec) <= most,
-    )
 
 
 _ROTATION: Final[tuple[Rule[RotationSpec], ...]] = (
@@ -126,8 +80,8 @@ _ROTATION: Final[tuple[Rule[RotationSpec], ...]] = (
             spec.secret_ref.previous_key is None or spec.secret_ref.previous_key != spec.secret_ref.client_id_key
         ),
     ),
-    _between("rollout.timeout", "10s", "24h", lambda spec: spec.rollout.timeout),
-    _between("rollout.volumeRefresh", "0s", "1h", lambda spec: spec.rollout.volume_refresh),
+    between("rollout.timeout", "10s", "24h", lambda spec: spec.rollout.timeout),
+    between("rollout.volumeRefresh", "0s", "1h", lambda spec: spec.rollout.volume_refresh),
     Rule(
         "rollout.timeout",
         "must be longer than spec.rollout.waveSoak, which counts towards it",
@@ -171,11 +125,12 @@ _ROTATION: Final[tuple[Rule[RotationSpec], ...]] = (
             )
         ),
     ),
-    _between("verify.timeout", "1s", "1h", lambda spec: spec.verify.timeout),
+    between("verify.timeout", "1s", "1h", lambda spec: spec.verify.timeout),
     # Janrain's range, the only one known where the caller chooses.
-    _between("overlap", "0s", "168h", lambda spec: spec.overlap),
+    between("overlap", "0s", "168h", lambda spec: spec.overlap),
     # As long as the longest overlap of any known provider.
-    _between("soak", "0s", "168h", lambda spec: spec.soak),
+    between("soak", "0s", "168h", lambda spec: spec.soak),
+    *SCHEDULE,
 )
 
 
@@ -239,8 +194,8 @@ _PROVIDER: Final[tuple[Rule[ProviderSpec], ...]] = (
             spec.janrain is None or spec.janrain.read_back is None or _encrypted(spec.janrain.read_back.base_url)
         ),
     ),
-    _between("timeouts.connect", "100ms", "60s", lambda spec: spec.timeouts.connect),
-    _between("timeouts.read", "1s", "10m", lambda spec: spec.timeouts.read),
+    between("timeouts.connect", "100ms", "60s", lambda spec: spec.timeouts.connect),
+    between("timeouts.read", "1s", "10m", lambda spec: spec.timeouts.read),
 )
 
 _NO_NAMESPACES: Final[Rule[ProviderSpec]] = Rule(
@@ -301,6 +256,8 @@ _PATTERNS: Final[Mapping[str, str]] = {
     NAMESPACE_PATTERN: 'may hold lower-case letters, digits and "-", and may end with "*"; "*" alone means all',
     PROJECT_ID_PATTERN: 'may hold only letters, digits, "-" and "_"',
     CLIENT_ID_PATTERN: "must not be blank, begin or end with a space, or hold control characters",
+    CRON_PATTERN: 'must have five fields (minute, hour, day of the month, month, day of the week), such as "0 3 * * 1"',
+    TIME_ZONE_PATTERN: "must be the name of a time zone, such as Europe/Berlin",
     BASE_URL_PATTERN: 'must be a URL such as "https://proxy.example.com/stytch", without user, query and fragment',
 }
 

@@ -15,6 +15,7 @@ import typer
 
 CANCEL_ANNOTATION: Final = "keyturn.dev/cancel"
 RESUME_ANNOTATION: Final = "keyturn.dev/resume"
+URGENT_ANNOTATION: Final = "keyturn.dev/urgent"
 
 # Where `onFailure: Hold` stops a rotation; one that is Blocked in another phase lacks something that no word gives it.
 _HELD_IN: Final = ("Verifying", "Distributing", "RollingOut", "Soaking")
@@ -73,14 +74,31 @@ def rotate(
     request: Annotated[
         str | None, typer.Option(help="Value of spec.rotationRequest; by default the time. Used values do nothing.")
     ] = None,
+    urgent: Annotated[
+        str | None, typer.Option(help="Why it cannot wait: heed no window, and do not soak. Kept in the history.")
+    ] = None,
     context: Context = None,
 ) -> None:
     """Rotate now, by setting spec.rotationRequest. Where Git owns the object, change it there instead."""
+    if urgent is not None:
+        _rotate_urgently(_find(_connect(context), name, namespace), urgent, request)
+        return
     value = datetime.now(UTC).isoformat(timespec="milliseconds") if request is None else request
     if not value:
         raise _failure("--request must not be empty")
     _patch(_find(_connect(context), name, namespace), {"spec": {"rotationRequest": value}})
     typer.echo(f"requested rotation {value} of {name}")
+
+
+def _rotate_urgently(item: ClientSecretRotation, why: str, request: str | None) -> None:
+    if request is not None:
+        raise _failure("--urgent takes no --request: its reason is the request")
+    if not why.strip():
+        raise _failure("--urgent must say why")
+    if _state(item).get("lastHandledUrgent") == why.strip()[:256]:
+        raise _failure(f"{item.name} was rotated for this reason already: say what is new")
+    _patch(item, _annotation(URGENT_ANNOTATION, why))
+    typer.echo(f"requested urgent rotation of {item.name}")
 
 
 @app.command()
@@ -207,9 +225,12 @@ def _condition(state: dict[str, Any], kind: str) -> dict[str, str]:
 
 def _message(state: dict[str, Any]) -> str:
     """What wants attention, else how the last rotation ended."""
-    for kind in ("Stalled", "Reconciling"):
+    for kind in ("Stalled", "Reconciling", "Overdue"):
         if found := _condition(state, kind):
             return found["message"]
+    rotating = _condition(state, "Rotating")
+    if rotating.get("reason") == "OutsideWindow":
+        return str(rotating["message"])
     return str((state.get("lastRotation") or {}).get("message", ""))
 
 

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from keyturn.api.base import API_VERSION, GROUP
 from keyturn.api.observed import Journal, SecretView
 from keyturn.api.rotation import CreationPolicy, SecretRef
+from keyturn.api.schedule import ROTATED_AT_ANNOTATION
 from keyturn.cluster.client import FIELD_MANAGER, Kube
 from keyturn.cluster.errors import Invalid, NotFound
 from keyturn.cluster.resources import ROTATIONS, SECRETS
@@ -158,7 +159,7 @@ def _decode(data: dict[str, str], key: str) -> SecretStr | None:
 
 def _view(raw: dict[str, Any], ref: SecretRef) -> SecretView:
     data, meta = raw.get("data") or {}, raw["metadata"]
-    value, problem = None, None
+    words, value, problem = meta.get("annotations") or {}, None, None
     try:
         value = _decode(data, ref.key)
     except (UnicodeDecodeError, binascii.Error):
@@ -175,7 +176,9 @@ def _view(raw: dict[str, Any], ref: SecretRef) -> SecretView:
         has_previous=ref.previous_key is not None and ref.previous_key in data,
         problem=problem,
         written_time=_written_time(meta),
-        ticked=_TICK in (meta.get("annotations") or {}),
+        ticked=_TICK in words,
+        created=datetime.fromisoformat(meta["creationTimestamp"]) if meta.get("creationTimestamp") else None,
+        rotated_at=words.get(ROTATED_AT_ANNOTATION),
     )
 
 

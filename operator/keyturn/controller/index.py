@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from keyturn.api.provider import ProviderKind, account_of
-from keyturn.api.rotation import CANCEL_ANNOTATION, RESUME_ANNOTATION
+from keyturn.api.rotation import CANCEL_ANNOTATION, RESUME_ANNOTATION, URGENT_ANNOTATION
 from keyturn.cluster.resources import ROTATIONS
 from keyturn.rotation.world import Problem
 
@@ -29,7 +29,7 @@ _KEPT_METADATA = (
     "finalizers",
 )
 
-_WORDS = (CANCEL_ANNOTATION, RESUME_ANNOTATION)
+_WORDS = (CANCEL_ANNOTATION, RESUME_ANNOTATION, URGENT_ANNOTATION)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from keyturn.api.rotation import CANCEL_ANNOTATION, RESUME_ANNOTATION, RotationRecord, RotationStatus
+from keyturn.api.rotation import (
+    CANCEL_ANNOTATION,
+    RESUME_ANNOTATION,
+    URGENT_ANNOTATION,
+    RotationRecord,
+    RotationStatus,
+)
 from keyturn.api.rules import Invalid, validate_rotation
 from keyturn.cluster import events, rotations
 from keyturn.cluster.client import Kube
@@ -96,7 +102,7 @@ class Reconciler:
         step = decide(world)
         if isinstance(step, Rest) and (world.deleting or report(world, step) == world.status):
             self._observers.unfollow(key)
-            return None
+            return _until(step, world)
         try:
             raw = await self._kube.get(ROTATIONS, *key)
         except NotFound:
@@ -144,6 +150,9 @@ class Reconciler:
             conflict=self._index.conflict(key),
             cancel_request=words.get(CANCEL_ANNOTATION),
             resume_request=words.get(RESUME_ANNOTATION),
+            urgent_request=words.get(URGENT_ANNOTATION),
+            namespace=meta["namespace"],
+            created=datetime.fromisoformat(meta["creationTimestamp"]),
         )
 
 
@@ -223,7 +232,7 @@ class _Pass:
         if isinstance(step, Rest):
             if not self._world.deleting:
                 await self._record(step)
-            return None
+            return _until(step, self._world)
         if self._may_record(step):
             await self._record(step)
         return Again(step.after.total_seconds() if step.after is not None else None)
@@ -308,6 +317,11 @@ class _Pass:
     def _context(self) -> dict[str, str]:
         record = self._world.status.rotation or self._world.status.last_rotation
         return {"object": f"{self._key[0]}/{self._key[1]}", "rotation": record.id if record else ""}
+
+
+def _until(step: Rest, world: World) -> Again | None:
+    """One timer for each object that has a time to wait for; it costs nothing else (I12)."""
+    return Again(max((step.until - world.now).total_seconds(), 0.0)) if step.until is not None else None
 
 
 def _after(error: ClusterError) -> Again:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from pydantic import SecretStr
 
@@ -15,6 +15,7 @@ from keyturn.api.semantics import Capabilities, Failure, Outcome, Overlap
 from keyturn.rotation.steps import Enter, Finish, Publish, Step, Wait
 from keyturn.rotation.world import Operation, Problem, World
 
+OVERLAP_MARGIN: Final = timedelta(minutes=5)
 SECRET_LOST = "SecretLost"
 CANCELLED_BY_USER = "cancelled by annotation keyturn.dev/cancel"
 CANCELLED_BY_DELETION = "the ClientSecretRotation was deleted"
@@ -128,6 +129,17 @@ def previous_ends(world: World, spec: RotationSpec) -> datetime | None:
     if promise.overlap is Overlap.UNTIL_FINALIZED:
         return None
     return world.now + granted_overlap(spec) if promise.overlap is Overlap.UNTIL_TIME else world.now
+
+
+def needed_overlap(spec: RotationSpec) -> timedelta:
+    """How long the old value must live on for a rotation that refuses no call."""
+    return spec.verify.timeout + spec.rollout.timeout + OVERLAP_MARGIN
+
+
+def hurried(spec: RotationSpec) -> RotationSpec:
+    """The spec as an urgent rotation follows it: no soak, and the shortest overlap that its user has consented to."""
+    shortest = timedelta(0) if spec.accept_downtime else needed_overlap(spec)
+    return spec.model_copy(update={"soak": timedelta(0), "overlap": min(spec.overlap, shortest)})
 
 
 def granted_overlap(spec: RotationSpec) -> timedelta:

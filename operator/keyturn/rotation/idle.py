@@ -6,7 +6,7 @@ Preparing is every check that can fail before anything is changed anywhere (I10)
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime
 from typing import Final
 
 from pydantic import SecretStr
@@ -18,18 +18,29 @@ from keyturn.api.semantics import Overlap, Recovery, Standing, Verdict
 from keyturn.rotation.common import (
     capabilities,
     granted_overlap,
+    hurried,
+    needed_overlap,
     previous_ends,
     provider_blocks,
     wait_after,
     wait_for,
 )
 from keyturn.rotation.consumers import key_of
+from keyturn.rotation.due import (
+    CALENDAR_POLL,
+    INVALID_SCHEDULE,
+    URGENT,
+    Next,
+    due_now,
+    next_rotation,
+    overdue_from,
+    requested,
+    urgent_word,
+)
 from keyturn.rotation.steps import DropJournal, Enter, Rehearse, Rest, SetFinalizer, Step, Verify, Wait
 from keyturn.rotation.targets import PAUSED
 from keyturn.rotation.world import Problem, World
 
-OVERLAP_MARGIN: Final = timedelta(minutes=5)
-REQUESTED: Final = "RotationRequest"
 RECOVERED: Final = "Recovered"
 
 
@@ -41,16 +52,22 @@ def decide(world: World) -> Step:
         return Rest()
     if isinstance(world.spec, Problem):
         return wait_for(world.spec)
-    if due(world.spec, world) and not world.spec.suspend:
-        return _prepare(world, world.spec)
-    return _assess(world, world.spec)
+    found = next_rotation(world, world.spec)
+    if isinstance(found, Problem):
+        # Looking at a calendar again changes nothing, and an edit is seen at once.
+        return wait_for(found, after=CALENDAR_POLL if found.reason == INVALID_SCHEDULE else None)
+    if found is not None and due_now(world, found) and not world.spec.suspend:
+        return _prepare(world, hurried(world.spec) if found.reason == URGENT else world.spec, found)
+    step = _assess(world, world.spec)
+    return Rest(_wake(world, world.spec, found)) if isinstance(step, Rest) else step
 
 
-def due(spec: RotationSpec, world: World) -> bool:
-    """Whether spec.rotationRequest holds a value that was not handled before."""
-    request = spec.rotation_request
-    handled = {world.status.last_handled_rotation_request, *(past.request for past in world.status.history)}
-    return bool(request) and request not in handled
+def _wake(world: World, spec: RotationSpec, found: Next | None) -> datetime | None:
+    """When there is something to do or to say, if nothing changes until then."""
+    if found is None:
+        return None
+    times = [overdue_from(found), None if spec.suspend else found.begins]
+    return min((time for time in times if time is not None and time > world.now), default=None)
 
 
 def _clean_up(world: World) -> Step:
@@ -65,23 +82,26 @@ def _clean_up(world: World) -> Step:
         return wait_for(world.spec)
     if world.deleting and world.see_provider().gone:
         return DropJournal()
-    return provider_blocks(world) or Enter(_begin(world, world.spec, journal.rotation_id, RECOVERED))
+    request = world.spec.rotation_request
+    return provider_blocks(world) or Enter(_begin(world, world.spec, journal.rotation_id, RECOVERED, request))
 
 
-def _prepare(world: World, spec: RotationSpec) -> Step:
+def _prepare(world: World, spec: RotationSpec, found: Next) -> Step:
     for policy in _POLICIES:
         step = policy(world, spec)
         if step is not None:
             return step
-    return Enter(_begin(world, spec, world.fresh_id, REQUESTED))
+    request = spec.rotation_request if requested(world, spec) else None
+    record = _begin(world, spec, world.fresh_id, found.reason, request)
+    return Enter(record.model_copy(update={"urgent": urgent_word(world)}))
 
 
-def _begin(world: World, spec: RotationSpec, rotation_id: str, reason: str) -> RotationRecord:
+def _begin(world: World, spec: RotationSpec, rotation_id: str, reason: str, request: str | None) -> RotationRecord:
     return RotationRecord(
         id=rotation_id,
         phase=Phase.STARTING,
         reason=reason,
-        request=spec.rotation_request,
+        request=request,
         subject=world.subject,
         account=world.see_provider().account,
         started_time=world.now,
@@ -175,7 +195,7 @@ def _downtime_accepted(world: World, spec: RotationSpec) -> Step | None:
             f"the provider drops the old value at once, so calls are refused until the pods have restarted: {consent}"
         )
         return Wait("DowntimeNotAccepted", message, stalled=True)
-    needed = spec.verify.timeout + spec.rollout.timeout + OVERLAP_MARGIN
+    needed = needed_overlap(spec)
     if granted_overlap(spec) >= needed:
         return None
     message = (

@@ -29,6 +29,7 @@ from keyturn.rotation.common import (
     default_policy,
     go_back,
     granted_overlap,
+    hurried,
     lost_journal,
     move,
     overdue,
@@ -38,6 +39,7 @@ from keyturn.rotation.common import (
     withdrawn,
     written_in_this_rotation,
 )
+from keyturn.rotation.due import URGENT, urgent_word
 from keyturn.rotation.steps import (
     Advance,
     CallProvider,
@@ -86,6 +88,8 @@ def _within_rotation(world: World, phase: Phase) -> Step:
         return wait_for(world.spec)
     # Where no way leads back, a spec that has become invalid must not stop the way forward.
     spec = default_policy(world) if isinstance(world.spec, Problem) else world.spec
+    if world.record.reason == URGENT:
+        spec = hurried(spec)
     return _unheard(world, _pressed(world, spec, _blocked(world, phase) or _PHASES[phase](world, spec)))
 
 
@@ -229,7 +233,7 @@ def _soaking(world: World, spec: RotationSpec) -> Step:
         return _taken_back(world, spec, reverted)
     if rollout_gate(world.see_rollout()) is not None:
         return Enter(move(world, Phase.ROLLING_OUT))
-    if overdue(world, spec.soak):
+    if overdue(world, spec.soak) or urgent_word(world) is not None:
         return _last_step(world)
     rest = world.record.phase_started_time + spec.soak - world.now
     return Wait(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from keyturn.api.conditions import MESSAGE_LIMIT, ConditionStatus, ConditionType, merge_conditions
+from keyturn.api.conditions import MESSAGE_LIMIT, Condition, ConditionStatus, ConditionType, merge_conditions
 from keyturn.api.rotation import (
     HISTORY_LIMIT,
     Phase,
@@ -22,13 +22,22 @@ from keyturn.api.rotation import (
 from keyturn.api.semantics import Verdict
 from keyturn.rotation.common import SECRET_LOST, fingerprint
 from keyturn.rotation.consumers import RolloutView
-from keyturn.rotation.idle import due
+from keyturn.rotation.due import due_now
 from keyturn.rotation.steps import Advance, Enter, Finish, Rest, Wait
 from keyturn.rotation.targets import behind_message, targets
+from keyturn.rotation.timetable import (
+    OUTSIDE,
+    SUSPENDED,
+    Draft,
+    known_next,
+    overdue,
+    timetable,
+    waits_for_a_window,
+    waits_for_the_user,
+)
 from keyturn.rotation.world import UNOBSERVED, World
 
 Reportable = Enter | Advance | Finish | Wait | Rest
-_Draft = tuple[ConditionType, ConditionStatus, str, str]
 _TRUE, _FALSE, _UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 _NAMED: Final = 10
 _ENDED: Final = {Result.COMPLETED: Phase.COMPLETED, Result.CANCELLED: Phase.CANCELLED, Result.FAILED: Phase.FAILED}
@@ -39,23 +48,37 @@ def report(world: World, step: Reportable) -> RotationStatus:
     old = world.status
     record = _record(world, step)
     summary = _summary(world, step) if isinstance(step, Finish) else None
-    changes = {
+    changes: dict[str, object] = {
         "phase": _phase(world, step),
-        "conditions": merge_conditions(old.conditions, _conditions(world, step, record), world.generation, world.now),
         "observed_generation": world.generation,
         "rotation": record,
     }
     if isinstance(step, Enter) and record is not None and record.request is not None:
         changes["last_handled_rotation_request"] = record.request
+    changes["last_handled_urgent"] = _handled_urgent(world, record)
     if summary is not None:
         changes["last_rotation"] = summary
         changes["history"] = [summary, *old.history][:HISTORY_LIMIT]
-        if summary.result is Result.COMPLETED:
+        done = summary.result is Result.COMPLETED
+        changes["failures"] = None if done else (old.failures or 0) + 1
+        if done:
             changes["last_rotation_time"] = summary.finished_time
     if world.secret is not UNOBSERVED:
         value = world.secret.value if world.secret is not None else None
         changes["secret_fingerprint"] = None if value is None else fingerprint(world.uid, value)
+    after = replace(world, status=old.model_copy(update=changes))
+    if isinstance(world.spec, RotationSpec):
+        changes |= timetable(after, world.spec)
+    drafts = _conditions(world, step, record, overdue(after, step))
+    changes["conditions"] = merge_conditions(old.conditions, drafts, world.generation, world.now)
     return old.model_copy(update=changes)
+
+
+def _handled_urgent(world: World, record: RotationRecord | None) -> str | None:
+    """Kept while the annotation is there, so that nothing is done twice; whoever sets it again means it."""
+    if record is not None and record.urgent is not None:
+        return record.urgent
+    return None if world.urgent_request is None else world.status.last_handled_urgent
 
 
 def _phase(world: World, step: Reportable) -> Phase:
@@ -68,8 +91,8 @@ def _phase(world: World, step: Reportable) -> Phase:
     if world.status.rotation is not None:
         return world.status.rotation.phase
     spec = world.spec
-    preparing = isinstance(step, Wait) and isinstance(spec, RotationSpec) and not spec.suspend and due(spec, world)
-    if preparing and not world.finalizer:
+    preparing = isinstance(step, Wait) and isinstance(spec, RotationSpec) and not spec.suspend and not world.finalizer
+    if preparing and due_now(world, known_next(world)):
         return Phase.PREPARING
     last = world.status.last_rotation
     return _ENDED[last.result] if last is not None else Phase.IDLE
@@ -105,6 +128,7 @@ def _summary(world: World, step: Finish) -> RotationSummary:
         id=record.id,
         reason=record.reason,
         request=record.request,
+        urgent=record.urgent,
         result=step.result,
         started_time=record.started_time,
         finished_time=world.now,
@@ -114,7 +138,7 @@ def _summary(world: World, step: Finish) -> RotationSummary:
     )
 
 
-def _conditions(world: World, step: Reportable, record: RotationRecord | None) -> Iterator[_Draft]:
+def _conditions(world: World, step: Reportable, record: RotationRecord | None, late: Draft | None) -> Iterator[Draft]:
     """What wants attention comes first: the REASON column shows the first condition's."""
     if isinstance(step, Wait) and step.stalled:
         yield ConditionType.STALLED, _TRUE, step.reason, step.message
@@ -122,6 +146,8 @@ def _conditions(world: World, step: Reportable, record: RotationRecord | None) -
         yield ConditionType.RECONCILING, _TRUE, step.reason, step.message
     elif record is not None:
         yield ConditionType.RECONCILING, _TRUE, record.phase, f"rotation {record.id} is in phase {record.phase}"
+    if late is not None:
+        yield late
     yield _ready(world, step)
     yield _rotating(world, step, record)
     for draft in (_rollout_complete(world, step, record), _credential_verified(world, step)):
@@ -129,14 +155,14 @@ def _conditions(world: World, step: Reportable, record: RotationRecord | None) -
             yield draft
 
 
-def _known(world: World, kind: ConditionType) -> _Draft | None:
+def _known(world: World, kind: ConditionType) -> Draft | None:
     for condition in world.status.conditions:
         if condition.type == kind:
             return kind, condition.status, condition.reason, condition.message
     return None
 
 
-def _ready(world: World, step: Reportable) -> _Draft:
+def _ready(world: World, step: Reportable) -> Draft:
     """Whether the Secret holds a usable value, by the newest evidence; a running rotation alone changes nothing."""
     ready = ConditionType.READY
     seen = _evidence(world, step)
@@ -188,21 +214,22 @@ def _idle_evidence(world: World, step: Reportable, spec: RotationSpec) -> tuple[
     return None
 
 
-def _rotating(world: World, step: Reportable, record: RotationRecord | None) -> _Draft:
+def _rotating(world: World, step: Reportable, record: RotationRecord | None) -> Draft:
     if record is not None:
         message = step.message if isinstance(step, Wait) else f"rotation {record.id} runs"
         return ConditionType.ROTATING, _TRUE, record.phase, message
     if isinstance(step, Finish):
         return ConditionType.ROTATING, _FALSE, f"Rotation{step.result}", step.message
-    if isinstance(world.spec, RotationSpec) and world.spec.suspend:
-        return ConditionType.ROTATING, _FALSE, "Suspended", "spec.suspend is set: no rotation is started"
+    waits = waits_for_the_user(world) or waits_for_a_window(world)
+    if waits is not None:
+        return ConditionType.ROTATING, _FALSE, *waits
     known = _known(world, ConditionType.ROTATING)
-    if known is not None and known[1] is _FALSE and known[2] != "Suspended":
+    if known is not None and known[1] is _FALSE and known[2] not in (SUSPENDED, OUTSIDE):
         return known
     return ConditionType.ROTATING, _FALSE, "NotDue", "no rotation is due"
 
 
-def _rollout_complete(world: World, step: Reportable, record: RotationRecord | None) -> _Draft | None:
+def _rollout_complete(world: World, step: Reportable, record: RotationRecord | None) -> Draft | None:
     kind = ConditionType.ROLLOUT_COMPLETE
     if record is None and isinstance(step, Finish):
         done = step.result is Result.COMPLETED
@@ -215,7 +242,7 @@ def _rollout_complete(world: World, step: Reportable, record: RotationRecord | N
     return kind, _FALSE, "RolloutInProgress", behind or "the rollout has not begun"
 
 
-def _credential_verified(world: World, step: Reportable) -> _Draft | None:
+def _credential_verified(world: World, step: Reportable) -> Draft | None:
     kind = ConditionType.CREDENTIAL_VERIFIED
     if isinstance(step, Finish) and step.result is not Result.COMPLETED:
         return None  # it spoke of the value that was withdrawn
@@ -252,10 +279,16 @@ def announcements(before: RotationStatus, after: RotationStatus, step: Reportabl
         said.append(Announcement("SoakInterrupted", message[:MESSAGE_LIMIT], warning=True))
     if _restored(after) and not _restored(before):
         said.append(Announcement("PreviousValueRestored", _restored_message(after)))
+    if (late := _overdue(after)) is not None and _overdue(before) is None:
+        said.append(Announcement("RotationOverdue", late.message, warning=True))
     known = {condition.reason for condition in before.conditions if condition.type == ConditionType.STALLED}
     if isinstance(step, Wait) and step.stalled and step.reason not in known:
         said.append(Announcement(step.reason, step.message[:MESSAGE_LIMIT], warning=True))
     return said
+
+
+def _overdue(status: RotationStatus) -> Condition | None:
+    return next((one for one in status.conditions if one.type == ConditionType.OVERDUE), None)
 
 
 def _phase_of(status: RotationStatus) -> Phase | None:
@@ -291,8 +324,9 @@ def _listed(listed: list[Target]) -> str:
 def _entered_message(record: RotationRecord) -> str:
     names = _listed(record.targets) or "no workload reads it"
     ref = record.subject.secret_ref
+    why = record.reason if record.urgent is None else f"{record.reason}: {record.urgent}"
     return {
-        Phase.STARTING: f"rotation {record.id} of client {record.subject.client_id} begins ({record.reason})",
+        Phase.STARTING: f"rotation {record.id} of client {record.subject.client_id} begins ({why})",
         Phase.VERIFYING: "the provider is asked whether it accepts the new value",
         Phase.DISTRIBUTING: f"writing the new value to Secret {ref.name}",
         Phase.ROLLING_OUT: f"the new value is in Secret {ref.name}; rolling out: {names}",

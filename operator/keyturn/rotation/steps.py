@@ -138,7 +138,9 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """Nothing is left to do until something changes."""
+    """Nothing is left to do until something changes, or it is `until`."""
+
+    until: datetime | None = None
 
 
 Step = (

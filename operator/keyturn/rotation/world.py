@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum, StrEnum
 from typing import Final, Literal, TypeVar
 
@@ -92,7 +92,8 @@ class World:
     armed: the intent to start was written down in this pass, and no call has been made since.
     call: cleared by the next look at the provider.
     disproof: what the provider says of another value than the new one, see Verify.
-    cancel_request, resume_request: the user's annotations keyturn.dev/cancel and keyturn.dev/resume.
+    cancel_request, resume_request, urgent_request: the user's annotations keyturn.dev/cancel, resume and urgent.
+    created: when the resource was created.
     """
 
     now: datetime
@@ -114,6 +115,9 @@ class World:
     disproof: Verification | None = None
     cancel_request: str | None = None
     resume_request: str | None = None
+    urgent_request: str | None = None
+    namespace: str = ""
+    created: datetime = datetime(1970, 1, 1, tzinfo=UTC)
     rehearsed: bool = False
     armed: bool = False
     call: Call | None = None

@@ -124,7 +124,11 @@ def specimen(schema: Mapping[str, Any]) -> Any:
             return {"integer": 1, "boolean": False}[kind]
 
 
-_TEXT_OF: Final[Mapping[str, str]] = {"^https?:": "https://keyturn.invalid", "^([0-9]{": "1m"}
+_TEXT_OF: Final[Mapping[str, str]] = {
+    "^https?:": "https://keyturn.invalid",
+    "^([0-9]{": "1m",
+    "^[-0-9A-": "0 2 * * *",
+}
 _CONFUSED: Final[tuple[Any, ...]] = ("text", 5, -1, 1.5, True, None, [], {}, [1, "a"], {"a": {"b": 1}}, "5", "true")
 _LONG: Final = 253
 TEXTS: Final[tuple[str, ...]] = (

@@ -76,6 +76,7 @@ def _annotation(name: str, value: object) -> Spoil:
 # Rotates, were it not for what is wrong besides; and is looked at again where it rests.
 _DUE: Final = _spec("rotationRequest", "now")
 _TOUCH: Final = _spec("soak", "1s")
+_NEVER_OPEN: Final = [{"kind": kind, "schedule": "0 2 * * *", "duration": "4h"} for kind in ("allow", "deny")]
 
 
 def _value(content: str | bytes, *, role: str = "secret") -> Spoil:
@@ -211,10 +212,23 @@ SEMANTIC: Final[tuple[Semantic, ...]] = (
     ),
     Semantic("no time at all", _spec("rollout.timeout", "0s"), says=("rollout.timeout",)),
     *(
-        Semantic(f"a schedule {text}", _spec("schedule", {"cron": text}), asks="")
-        for text in ("0 0 31 2 *", "* * * * * * *", "@never", "61 25 32 13 8", "\n", "0 0 30 2 *")
+        Semantic(f"a schedule {text}", _spec("schedule", {"cron": text}), says=("spec.schedule.cron",), refused=refused)
+        for text, refused in (
+            *(("0 0 31 2 *", False), ("61 25 32 13 8", False), ("0 0 30 2 *", False)),
+            *(("* * * * * * *", True), ("@never", True), ("\n", True)),
+        )
     ),
-    Semantic("an interval of nothing", _spec("schedule", {"interval": "0s"}), asks=""),
+    Semantic("a schedule on Mars", _spec("schedule", {"timeZone": "Mars/Base"}), says=("spec.schedule.timeZone",)),
+    Semantic("windows that never open", _spec("schedule", {"windows": _NEVER_OPEN}), says=("spec.schedule.windows",)),
+    Semantic("an interval of nothing", _spec("schedule", {"interval": "0s"}), says=("spec.schedule.interval",)),
+    Semantic(
+        "an age that is no time",
+        _both(
+            _edit("secret", Edit(("metadata", "annotations", "keyturn.dev/rotated-at"), "yesterday")),
+            _spec("schedule", {"interval": "720h"}),
+        ),
+        says=("keyturn.dev/rotated-at",),
+    ),
     # Annotations that only programs should write.
     *(
         Semantic(f"{word} {_short(text)!r}", _annotation(f"keyturn.dev/{word}", text), asks="")

@@ -1,0 +1,153 @@
+"""Why and when the next rotation begins: for the user's urgent word, for a request, or by the schedule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from keyturn.api.rotation import URGENT_LENGTH, CronInForce, RotationSpec
+from keyturn.api.schedule import InitialPolicy, ScheduleSpec
+from keyturn.rotation.schedule import BadSchedule, Calendar, calendar_of, share_of
+from keyturn.rotation.world import UNOBSERVED, Problem, World
+
+URGENT: Final = "Urgent"
+REQUESTED: Final = "RotationRequest"
+SCHEDULED: Final = "Schedule"
+
+INVALID_SCHEDULE: Final = "InvalidSchedule"
+CALENDAR_POLL: Final = timedelta(hours=1)
+
+OVERDUE_GRACE: Final = timedelta(minutes=10)
+"""So long after it was due a rotation that has not begun is called overdue."""
+_FIRST_PAUSE: Final = timedelta(minutes=10)
+_LONGEST_PAUSE: Final = timedelta(hours=12)
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """The rotation that comes next.
+
+    reason: why it is to begin. begins: when it can begin, not before now.
+    due: since when, or from when on, it is due by the schedule; None where there is none with times of its own.
+    """
+
+    reason: str
+    begins: datetime
+    due: datetime | None = None
+
+
+def next_rotation(world: World, spec: RotationSpec) -> Next | Problem | None:
+    """The rotation that is to begin next, if no check fails; a Problem where the schedule makes no sense.
+
+    Raises LookFirst where the age of the Secret is not known yet.
+    """
+    if urgent_word(world) is not None:
+        return Next(URGENT, world.now)
+    asked = requested(world, spec)
+    if spec.schedule is None:
+        return Next(REQUESTED, world.now) if asked else None
+    try:
+        calendar = calendar_of(spec.schedule, spec.rollout.timeout, world.now)
+        return _by_schedule(world, spec.schedule, calendar, asked=asked)
+    except BadSchedule as error:
+        return Problem(INVALID_SCHEDULE, str(error))
+
+
+def _by_schedule(world: World, schedule: ScheduleSpec, calendar: Calendar, *, asked: bool) -> Next | Problem | None:
+    share = share_of(world.namespace, world.name)
+    base = _due(world, schedule, calendar, share)
+    if isinstance(base, Problem):
+        return base
+    due = calendar.placed(base, share) if base is not None else None
+    if asked:
+        return Next(REQUESTED, calendar.opening(world.now).begin, due)
+    if due is None:
+        return None
+    return Next(SCHEDULED, calendar.begins(max(due, _rested(world) or due), share, world.now), due)
+
+
+def _due(world: World, schedule: ScheduleSpec, calendar: Calendar, share: float) -> datetime | Problem | None:
+    """When the next rotation is due, before windows are looked at."""
+    last, created = world.status.last_rotation_time, world.created
+    if schedule.interval is None and schedule.cron is None:
+        return None
+    if last is None and schedule.initial is InitialPolicy.IMMEDIATE:
+        return created
+    if schedule.cron is not None:
+        seen = cron_in_force(world, schedule).since
+        return calendar.due_after(max(last, seen) if last is not None else seen, share)
+    if last is not None:
+        return calendar.due_after(last, share)
+    since = secret_since(world)
+    if isinstance(since, Problem):
+        return since
+    # What was old already when it came under Keyturn's care is spread from that moment on.
+    soonest = created + calendar.stagger(created) * share
+    old = calendar.due_after(since, share) if since is not None else None
+    return max(old, soonest).replace(microsecond=0) if old is not None else created
+
+
+def secret_since(world: World) -> datetime | Problem | None:
+    """Since when the value counts as being in use; None where there is no Secret yet. May raise LookFirst."""
+    if world.secret is UNOBSERVED and world.status.secret_since is not None:
+        return world.status.secret_since
+    secret = world.see_secret()
+    if secret is None or secret.rotated_at is None:
+        return secret.created if secret is not None else None
+    try:
+        since = datetime.fromisoformat(secret.rotated_at)
+    except ValueError:
+        since = None
+    if since is None or since.tzinfo is None:
+        wanted = "must be a time such as 2026-11-01T00:00:00Z"
+        return Problem("InvalidAge", f"Secret {secret.name}: annotation keyturn.dev/rotated-at {wanted}: correct it")
+    return since
+
+
+def cron_in_force(world: World, schedule: ScheduleSpec) -> CronInForce:
+    """The expression that is followed, and since when: the times that it had before are nobody's loss."""
+    assert schedule.cron is not None
+    known = world.status.cron_in_force
+    if known is not None and (known.cron, known.time_zone) == (schedule.cron, schedule.time_zone):
+        return known
+    return CronInForce(cron=schedule.cron, time_zone=schedule.time_zone, since=world.now.replace(microsecond=0))
+
+
+def _rested(world: World) -> datetime | None:
+    """Until when the provider is left alone after rotations that have failed: longer with each."""
+    failures, last = world.status.failures, world.status.last_rotation
+    if not failures or last is None:
+        return None
+    pause: timedelta = min(_FIRST_PAUSE * 2 ** min(failures - 1, 16), _LONGEST_PAUSE)
+    return (last.finished_time + pause).replace(microsecond=0)
+
+
+def requested(world: World, spec: RotationSpec) -> bool:
+    """Whether spec.rotationRequest holds a value that was not handled before."""
+    request = spec.rotation_request
+    handled = {world.status.last_handled_rotation_request, *(past.request for past in world.status.history)}
+    return bool(request) and request not in handled
+
+
+def urgent_word(world: World) -> str | None:
+    """The text of annotation keyturn.dev/urgent, if it was not handled before."""
+    word = urgent_text(world)
+    return word if word != world.status.last_handled_urgent else None
+
+
+def urgent_text(world: World) -> str | None:
+    """The text of annotation keyturn.dev/urgent as it is kept, or None without the annotation."""
+    if world.urgent_request is None:
+        return None
+    return world.urgent_request.strip()[:URGENT_LENGTH] or "no reason given"
+
+
+def due_now(world: World, found: Next | Problem | None) -> bool:
+    """Whether that rotation is to begin now, if no check fails."""
+    return isinstance(found, Next) and found.begins <= world.now
+
+
+def overdue_from(found: Next | Problem | None) -> datetime | None:
+    """From when on that rotation is called overdue, if it has not begun."""
+    return found.due + OVERDUE_GRACE if isinstance(found, Next) and found.due is not None else None
