@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
@@ -15,6 +16,7 @@ from keyturn.cluster.errors import NotFound
 from keyturn.controller.accounts import Accounts
 from keyturn.controller.index import Index, provider_key_of
 from keyturn.controller.metrics import Metrics
+from keyturn.controller.turns import Turns
 from keyturn.providers import registry
 from keyturn.providers.addresses import AddressRule, parse_networks
 from keyturn.providers.base import Provider
@@ -57,7 +59,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[FakeProvider]:
     """Every provider that was built."""
     made: list[FakeProvider] = []
 
-    def build(spec: object, credentials: dict[str, Any], addresses: object) -> FakeProvider:
+    def build(spec: object, credentials: dict[str, Any], addresses: object, limit: object) -> FakeProvider:
         made.append(FakeProvider(credentials["secret"].get_secret_value(), addresses))
         return made[-1]
 
@@ -65,10 +67,14 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[FakeProvider]:
     return made
 
 
+def turns() -> Turns:
+    return Turns(lambda _: None, lambda: datetime.now(UTC))
+
+
 def setting() -> tuple[FakeKube, Index, Accounts]:
     kube, index = FakeKube(), Index()
     index.put_provider(provider())
-    return kube, index, Accounts(cast(Kube, kube), index, RULE, Metrics())
+    return kube, index, Accounts(cast(Kube, kube), index, RULE, Metrics(), turns())
 
 
 def closed(built: list[FakeProvider]) -> list[bool]:
@@ -172,7 +178,7 @@ def test_what_cannot_be_a_credential_is_said_of_its_secret() -> None:
 
 async def at(raw: dict[str, Any], kube: FakeKube, user: str | None = None, rule: AddressRule = RULE) -> ProviderView:
     """What is said of the account of this object."""
-    accounts = Accounts(cast(Kube, kube), index_of(raw), rule, Metrics())
+    accounts = Accounts(cast(Kube, kube), index_of(raw), rule, Metrics(), turns())
     view, _ = await accounts.at(provider_key_of(raw), user=user)
     await accounts.aclose()
     return view

@@ -267,7 +267,18 @@ class World:
         return await self.provider.verify(CLIENT_ID, secret)
 
     async def perform(self, operation: str) -> Outcome:
-        """Do one operation of the protocol and give its outcome."""
+        """Do one operation of the protocol and give its outcome; see that it makes no more requests than it may."""
+        before = self.requests()
+        outcome = await self._perform(operation)
+        made, allowed = self.requests() - before, registry.PROVIDERS[self.subject.kind].requests
+        assert made <= getattr(allowed, operation), f"{operation} made {made} requests"
+        return outcome
+
+    def requests(self) -> int:
+        """How many requests have reached the simulator, of those that it remembers."""
+        return sum(map(len, self.simulator.calls.values()))
+
+    async def _perform(self, operation: str) -> Outcome:
         match operation:
             case "start":
                 return (await self.start()).outcome

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -21,7 +20,6 @@ from keyturn.providers.http import (
     MAX_BODY,
     Answer,
     HttpClient,
-    TokenBucket,
     checked_base_url,
     classify,
     retry_after,
@@ -39,71 +37,6 @@ _MAYBE_SENT = (
     *(httpx.ReadTimeout, httpx.WriteTimeout, httpx.ReadError, httpx.WriteError, httpx.CloseError),
     *(httpx.RemoteProtocolError, httpx.DecodingError, OSError),
 )
-
-
-class FakeTime:
-    """A clock that passes only in sleep."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def clock(self) -> float:
-        """The time."""
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        """Pass the time, and let others run."""
-        self.now += seconds
-        await asyncio.sleep(0)
-
-
-async def test_the_rate_limit_allows_a_burst_and_then_the_rate_in_the_order_of_asking() -> None:
-    time = FakeTime()
-    bucket = TokenBucket(10, 3, clock=time.clock, sleep=time.sleep)
-    taken: list[tuple[int, float]] = []
-
-    async def take(number: int) -> None:
-        await bucket.take()
-        taken.append((number, round(time.now, 6)))
-
-    await asyncio.gather(*(take(number) for number in range(6)))
-    assert taken == [(0, 0), (1, 0), (2, 0), (3, 0.1), (4, 0.2), (5, 0.3)]
-    time.now += 60
-    for _ in range(4):
-        await bucket.take()
-    assert round(time.now, 6) == 60.4, "a long quiet time saves up no more than the burst"
-
-
-async def test_a_caller_that_gives_up_takes_nothing() -> None:
-    time = FakeTime()
-    bucket = TokenBucket(1, 1, clock=time.clock, sleep=lambda _: asyncio.sleep(3600))
-    await bucket.take()
-    waiting = asyncio.create_task(bucket.take())
-    await asyncio.sleep(0)
-    waiting.cancel()
-    await asyncio.gather(waiting, return_exceptions=True)
-    time.now += 1
-    async with asyncio.timeout(1):
-        await bucket.take()
-
-
-@settings(deadline=None)
-@given(st.lists(st.floats(0, 5), max_size=50), st.integers(1, 20), st.integers(1, 20))
-def test_no_window_holds_more_than_burst_and_rate_allow(pauses: list[float], rate: int, burst: int) -> None:
-    async def run() -> list[float]:
-        time = FakeTime()
-        bucket = TokenBucket(rate, burst, clock=time.clock, sleep=time.sleep)
-        times = []
-        for pause in pauses:
-            time.now += pause * random.choice([0, 1])
-            await bucket.take()
-            times.append(time.now)
-        return times
-
-    times = asyncio.run(run())
-    for first in range(len(times)):
-        for last in range(first, len(times)):
-            assert last - first + 1 <= burst + (times[last] - times[first]) * rate + 1e-6
 
 
 @pytest.mark.parametrize(
@@ -369,19 +302,54 @@ async def test_each_error_of_the_library(error: type[Exception], effect: Effect)
     assert "https://host" in outcome.message
 
 
-async def test_a_request_that_holds_the_time_is_made_when_its_turn_has_come() -> None:
-    made: list[float] = []
-    client = HttpClient(
-        ProviderSpec.model_validate({"rateLimit": {"requestsPerSecond": 20, "burst": 1}}),
-        transport=httpx.MockTransport(lambda _: httpx.Response(200)),
-    )
+class Heard:
+    """A limit that writes down what it is told."""
 
-    def request() -> httpx.Request:
-        made.append(asyncio.get_running_loop().time())
-        return client.build_request("GET", "https://host/")
+    def __init__(self) -> None:
+        self.words: list[object] = []
 
-    await asyncio.gather(*(client.send(request, changing=False) for _ in range(2)))
-    assert made[1] - made[0] > 0.04
+    def sent(self) -> None:
+        self.words.append("sent")
+
+    def ended(self) -> None:
+        self.words.append("ended")
+
+    def told(self, limit: int | None, remaining: int, reset: float) -> None:
+        self.words.append((limit, remaining, reset))
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        ({}, []),
+        ({"X-RateLimit-Limit": "250", "X-RateLimit-Remaining": "249", "X-RateLimit-Reset": "30"}, [(250, 249, 30.0)]),
+        ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "0"}, [(None, 0, 0.0)]),
+        ({"X-RateLimit-Remaining": "0"}, []),
+        ({"X-RateLimit-Remaining": "-1", "X-RateLimit-Reset": "30"}, []),
+        ({"X-RateLimit-Remaining": "nan", "X-RateLimit-Reset": "30"}, []),
+        ({"X-RateLimit-Remaining": "7", "X-RateLimit-Reset": "1e300"}, []),
+        ({"X-RateLimit-Remaining": "7", "X-RateLimit-Reset": "-5"}, []),
+        ({"X-RateLimit-Limit": "0", "X-RateLimit-Remaining": "7", "X-RateLimit-Reset": "9"}, [(None, 7, 9.0)]),
+    ],
+)
+async def test_the_limit_is_told_of_each_request_and_of_what_the_provider_counts(
+    headers: dict[str, str], told: list[object]
+) -> None:
+    heard = Heard()
+    transport = httpx.MockTransport(lambda _: httpx.Response(429, headers=headers))
+    client = HttpClient(ProviderSpec(), limit=heard, transport=transport)
+    await client.send(client.build_request("GET", "https://host/"), changing=False)
+    assert heard.words == ["sent", *told, "ended"]
+
+
+async def test_a_request_that_fails_has_ended_too() -> None:
+    def fail(_: httpx.Request) -> httpx.Response:
+        raise httpx.ReadTimeout("too late")
+
+    heard = Heard()
+    client = HttpClient(ProviderSpec(), limit=heard, transport=httpx.MockTransport(fail))
+    await client.send(client.build_request("GET", "https://host/"), changing=True)
+    assert heard.words == ["sent", "ended"]
 
 
 @pytest.mark.parametrize(

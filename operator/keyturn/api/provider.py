@@ -160,11 +160,11 @@ def account_of(spec: Mapping[str, Any]) -> str | None:
     for kind, field in _ACCOUNT_FIELDS.items():
         block = spec.get(kind)
         if isinstance(block, Mapping) and isinstance(block.get(field), str):
-            return f"{kind}/{_normalized(block[field])}"
+            return f"{kind}/{normalized(block[field])}"
     return None
 
 
-def _normalized(text: str) -> str:
+def normalized(text: str) -> str:
     """An address without what makes no difference: the case of its host, a default port, a slash at its end."""
     address = re.match(r"(https?)://([^/?#]*?)(:[0-9]+)?(/[^?#]*)?$", text)
     if address is None:

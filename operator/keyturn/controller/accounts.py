@@ -19,6 +19,8 @@ from keyturn.cluster.resources import CLUSTER_PROVIDERS, PROVIDERS
 from keyturn.controller.index import Index, ProviderKey, provider_key
 from keyturn.controller.measured import MeasuredProvider
 from keyturn.controller.metrics import Metrics
+from keyturn.controller.paced import PacedProvider
+from keyturn.controller.turns import Turns
 from keyturn.providers import registry
 from keyturn.providers.addresses import AddressRule
 from keyturn.providers.base import Provider, ProviderConfigError
@@ -31,25 +33,27 @@ _LINGER_SECONDS: Final = 1800.0
 class Accounts:
     """Finds the provider of a rotation, with its credentials as they are now."""
 
-    def __init__(self, kube: Kube, index: Index, addresses: AddressRule, metrics: Metrics) -> None:
+    def __init__(self, kube: Kube, index: Index, addresses: AddressRule, metrics: Metrics, turns: Turns) -> None:
         """addresses: where to provider objects may have Keyturn connect."""
+        self._turns = turns
         self._kube = kube
         self._index = index
         self._addresses = addresses
         self._metrics = metrics
-        self._built: dict[ProviderKey, tuple[tuple[object, ...], Provider]] = {}
+        self._built: dict[ProviderKey, tuple[tuple[object, ...], PacedProvider]] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def find(self, namespace: str, ref: ProviderRef) -> tuple[ProviderView, Provider | None]:
+    async def find(self, namespace: str, ref: ProviderRef) -> tuple[ProviderView, PacedProvider | None]:
         """The account that a rotation in `namespace` refers to, or why it cannot be used. Raises ClusterError."""
         return await self.at(provider_key(ref.kind, namespace, ref.name), user=namespace)
 
-    async def at(self, key: ProviderKey, *, user: str | None = None) -> tuple[ProviderView, Provider | None]:
+    async def at(self, key: ProviderKey, *, user: str | None = None) -> tuple[ProviderView, PacedProvider | None]:
         """As `find`, by the key of the provider object. user: the namespace that wants to use it, None for Keyturn."""
         kind, namespace, name = key
         raw = self._index.provider(key) or await self._fetch(key)
         if raw is None:
             self._retire(key)
+            self._turns.drop(key)
             message = f"{kind} {name} does not exist: create it, or correct spec.providerRef"
             return ProviderView(problem=Problem("ProviderNotFound", message), gone=True), None
         account = account_of(raw.get("spec") or {})
@@ -80,7 +84,7 @@ class Accounts:
 
     async def _build(
         self, key: ProviderKey, raw: dict[str, Any], spec: ProviderSpec, credentials: Mapping[str, SecretStr]
-    ) -> Provider:
+    ) -> PacedProvider:
         digest = hashlib.sha256()
         for purpose in sorted(credentials):
             digest.update(f"{purpose}\0{credentials[purpose].get_secret_value()}\0".encode())
@@ -91,8 +95,11 @@ class Accounts:
         # Who may write a ClusterRotationProvider may read all Secrets anyway: only what is forbidden to all counts.
         confined = key[0] != ProviderKind.CLUSTER_ROTATION_PROVIDER
         rule = self._addresses if confined else self._addresses.unconfined()
-        built = registry.build(spec, credentials, rule)
-        provider = MeasuredProvider(built, registry.kind_of(spec), self._metrics)
+        account = account_of(raw.get("spec") or {}), registry.host_of(spec)
+        allowance = self._turns.allowance(account, key, spec.rate_limit)
+        built = registry.build(spec, credentials, rule, allowance)
+        measured = MeasuredProvider(built, registry.kind_of(spec), self._metrics)
+        provider = PacedProvider(measured, registry.requests_of(spec), allowance)
         self._retire(key)
         self._built[key] = (version, provider)
         return provider

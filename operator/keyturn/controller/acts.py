@@ -22,8 +22,8 @@ from keyturn.cluster.errors import ClusterError, Conflict, Invalid, NotFound
 from keyturn.cluster.observer import Observers
 from keyturn.cluster.resources import PODS
 from keyturn.controller.accounts import Accounts
+from keyturn.controller.paced import PacedProvider
 from keyturn.controller.spool import Entry, Spool
-from keyturn.providers.base import Provider
 from keyturn.rotation.steps import (
     CallProvider,
     DeletePods,
@@ -59,7 +59,7 @@ class Acts:
         self._accounts = accounts
         self._observers = observers
         self._owner = owner
-        self._provider: Provider | None = None
+        self._provider: PacedProvider | None = None
 
     async def perform(self, step: Step, world: World) -> World:
         """Carry out a step that touches something other than the rotation's own object."""
@@ -86,6 +86,10 @@ class Acts:
             case Restart() | DeletePods():
                 return await self._replace_pods(step, world)
         raise TypeError(f"not an act: {type(step).__name__}")
+
+    def reserve_start(self, world: World) -> Outcome | None:
+        """Set the start call's turn aside, before the intent to make it is written; or why it has to wait."""
+        return self._account().reserve_start(inspected=world.inspection is not UNOBSERVED)
 
     async def _observe(self, what: Aspect, world: World) -> World:
         if what is Aspect.JOURNAL:
@@ -249,7 +253,7 @@ class Acts:
             await self._kube.delete(PODS, self._owner.namespace, pod.name, uid=pod.uid)
             _log.info("deleted pod %s, which kept %s/%s from going back", pod.name, *pod.owner, extra=context)
 
-    def _account(self) -> Provider:
+    def _account(self) -> PacedProvider:
         assert self._provider is not None
         return self._provider
 

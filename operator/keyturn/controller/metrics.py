@@ -114,11 +114,11 @@ PHASES: Final = Family(
 PROVIDER_CALLS: Final = Family(
     "keyturn_provider_calls_total",
     "Calls to providers",
-    {**_PROVIDER, **_OPERATION, "outcome": frozenset({OK, *Failure})},
+    {**_PROVIDER, **_OPERATION, "outcome": frozenset({OK, *Failure} - {Failure.HELD_BACK})},
 )
 PROVIDER_SECONDS: Final = Family(
     "keyturn_provider_call_duration_seconds",
-    "How long calls to providers took, with the wait for their rate limit",
+    "How long calls to providers took",
     {**_PROVIDER, **_OPERATION},
     _QUICK,
 )

@@ -30,6 +30,7 @@ from keyturn.controller.queue import WorkQueue
 from keyturn.controller.reconciler import Reconciler
 from keyturn.controller.spool import Spool, replay
 from keyturn.controller.sweep import Sweep
+from keyturn.controller.turns import TurnKey, Turns
 from keyturn.controller.workers import Workers
 from keyturn.providers.addresses import AddressRule
 from keyturn.providers.permission import MAY_SEND
@@ -92,11 +93,14 @@ class Controller:
         self._providers: WorkQueue[ProviderKey] = WorkQueue(_tenant, _waited(metrics, QueueName.PROVIDERS))
         self._working = False
         acting = kube.restricted(leadership.check)
-        self._accounts = Accounts(kube, self.index, settings.addresses, metrics)
+        self._turns = Turns(self._turn_has_come, clock)
+        self._accounts = Accounts(kube, self.index, settings.addresses, metrics, self._turns)
         self._observers = Observers(kube, lambda key: self._rotations.add_after(key, _WAKE_SECONDS))
-        self._reconciler = Reconciler(acting, self.index, self._accounts, self._observers, clock, metrics, spool)
+        self._reconciler = Reconciler(
+            acting, self.index, self._accounts, self._observers, clock, metrics, self._turns, spool
+        )
         self._checks = ProviderReconciler(
-            acting, self.index, self._accounts, self._wake, clock, settings.provider_interval
+            acting, self.index, self._accounts, self._wake, clock, settings.provider_interval, self._turns
         )
         self._sweep = Sweep(kube, self.index, self.seen, settings.sweep_interval)
         count = settings.workers
@@ -130,6 +134,15 @@ class Controller:
         if self._working:
             for key in keys:
                 self._rotations.add(key, urgent=urgent)
+
+    def _turn_has_come(self, key: TurnKey) -> None:
+        """Requests are set aside for this one: soon, for others wait behind it."""
+        if not self._working:
+            return
+        if len(key) == 2:
+            self._rotations.add(key, urgent=True)
+        else:
+            self._providers.add(key, urgent=True)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work while this process leads, until `stop` is set; then let the passes that are under way come to their end.
@@ -170,6 +183,7 @@ class Controller:
             self._provider_workers.halt()
             self._rotations.clear()
             self._providers.clear()
+            self._turns.clear()
             for key in self.index.rotations():
                 self._observers.unfollow(key)
 

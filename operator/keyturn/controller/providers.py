@@ -18,6 +18,7 @@ from keyturn.cluster.resources import CLUSTER_PROVIDERS, PROVIDERS
 from keyturn.cluster.rotations import write_status
 from keyturn.controller.accounts import Accounts
 from keyturn.controller.index import Index, Key, ProviderKey
+from keyturn.controller.turns import Turns
 from keyturn.controller.workers import Again
 from keyturn.providers.base import Provider
 
@@ -48,12 +49,14 @@ class ProviderReconciler:
         wake: Callable[[set[Key]], None],
         clock: Callable[[], datetime],
         interval: float,
+        turns: Turns,
     ) -> None:
         """`wake` is called with the rotations of an account that has become usable."""
         self._kube = kube
         self._index = index
         self._accounts = accounts
         self._wake = wake
+        self._turns = turns
         self._clock = clock
         self._interval = interval
         self._checked: dict[ProviderKey, tuple[Provider, datetime]] = {}
@@ -63,7 +66,10 @@ class ProviderReconciler:
         raw = self._index.provider(key)
         if raw is None:
             self._checked.pop(key, None)
+            self._turns.drop(key)
+            self._turns.forget(key)
             return None
+        turn = self._turns.begin_pass(key, key[1] or key, hurried=False)
         try:
             verdict = await self._verdict(key)
             if verdict is not None:
@@ -77,6 +83,8 @@ class ProviderReconciler:
             self._checked.pop(key, None)
             _log.warning("%s", error, extra={"object": "/".join(key)})
             return Again(None)
+        finally:
+            self._turns.end_pass(turn)
         if verdict is not None and verdict.status is ConditionStatus.UNKNOWN:
             return Again(verdict.retry_after.total_seconds() if verdict.retry_after is not None else None)
         return Again(min(_LOOK_SECONDS, self._interval) * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
@@ -96,7 +104,10 @@ class ProviderReconciler:
         known = self._checked.get(key)
         if known is not None and known[0] is provider and 0 <= (now - known[1]).total_seconds() < self._interval:
             return None
-        verdict = _judged(await provider.check())
+        outcome = await provider.check()
+        if outcome.failure is Failure.HELD_BACK:
+            return None
+        verdict = _judged(outcome)
         if verdict.status is ConditionStatus.UNKNOWN:
             self._checked.pop(key, None)
         else:

@@ -26,7 +26,7 @@ URGENT_IN_A_ROW: Final = 4
 """So many urgent keys go before one that is not: someone who edits without end delays others, and stops nobody."""
 
 
-class _Line(Generic[K]):
+class Line(Generic[K]):
     """Keys that wait, first come first served for each tenant. Tenants take turns."""
 
     def __init__(self) -> None:
@@ -42,6 +42,10 @@ class _Line(Generic[K]):
         del self._turns[tenant][key]
         if not self._turns[tenant]:
             del self._turns[tenant]
+
+    def first(self) -> K | None:
+        """The first key of the next tenant; it stays in the line."""
+        return next(iter(next(iter(self._turns.values()))), None) if self._turns else None
 
     def take(self, may: Callable[[Hashable], bool]) -> tuple[K, float] | None:
         """The first key of the next tenant who may have a worker, and how many seconds it waited.
@@ -67,8 +71,8 @@ class WorkQueue(Generic[K]):
         """
         self._tenant_of = tenant_of
         self._waited = waited
-        self._urgent: _Line[K] = _Line()
-        self._usual: _Line[K] = _Line()
+        self._urgent: Line[K] = Line()
+        self._usual: Line[K] = Line()
         self._urgent_in_a_row = 0
         self._dirty: dict[K, bool] = {}
         """What was asked for and has not begun, and whether it is urgent; in a line unless it is in work."""
@@ -147,7 +151,7 @@ class WorkQueue(Generic[K]):
         self._timers.clear()
         self._failures.clear()
         self._dirty.clear()
-        self._urgent, self._usual = _Line(), _Line()
+        self._urgent, self._usual = Line(), Line()
 
     def _put(self, key: K) -> None:
         (self._urgent if self._dirty[key] else self._usual).put(self._tenant_of(key), key)

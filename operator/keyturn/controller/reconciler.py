@@ -18,6 +18,7 @@ from keyturn.api.rotation import (
     CANCEL_ANNOTATION,
     RESUME_ANNOTATION,
     URGENT_ANNOTATION,
+    Phase,
     RotationRecord,
     RotationStatus,
 )
@@ -35,7 +36,10 @@ from keyturn.controller.leadership import NotLeading
 from keyturn.controller.metrics import Metrics
 from keyturn.controller.queue import LONGEST_DELAY
 from keyturn.controller.spool import Spool
+from keyturn.controller.turns import Turn, Turns
 from keyturn.controller.workers import Again
+from keyturn.rotation.common import HELD_BACK, PROVIDER_LIMITS, wait_after
+from keyturn.rotation.due import urgent_word
 from keyturn.rotation.lifecycle import decide
 from keyturn.rotation.report import Announcement, Reportable, announcements, report
 from keyturn.rotation.steps import (
@@ -50,7 +54,7 @@ from keyturn.rotation.steps import (
     Wait,
     after_recording,
 )
-from keyturn.rotation.world import UNOBSERVED, Problem, World
+from keyturn.rotation.world import UNOBSERVED, Operation, Problem, World
 
 _log = logging.getLogger(__name__)
 
@@ -78,8 +82,10 @@ class Reconciler:
         observers: Observers,
         clock: Callable[[], datetime],
         metrics: Metrics,
+        turns: Turns,
         spool: Spool | None = None,
     ) -> None:
+        self._turns = turns
         self._spool = spool
         self._metrics = metrics
         self._kube = kube
@@ -102,6 +108,7 @@ class Reconciler:
         step = decide(world)
         if isinstance(step, Rest) and (world.deleting or report(world, step) == world.status):
             self._observers.unfollow(key)
+            self._turns.forget(key)
             return _until(step, world)
         try:
             raw = await self._kube.get(ROTATIONS, *key)
@@ -112,9 +119,16 @@ class Reconciler:
             _log.warning("%s", error, extra={"object": "/".join(key)})
             return _after(error)
         self._index.put_rotation(raw)
-        return await _Pass(self, key, raw).run()
+        # What has begun, and what somebody waits for, goes before what begins by the schedule.
+        hurried = world.status.rotation is not None or urgent_word(world) is not None
+        turn = self._turns.begin_pass(key, key[0], hurried=hurried)
+        try:
+            return await _Pass(self, key, raw, turn).run()
+        finally:
+            self._turns.end_pass(turn)
 
     def _forget(self, key: Key) -> None:
+        self._turns.forget(key)
         self._index.drop_rotation(key)
         self._observers.unfollow(key)
         self._progress_written.pop(key, None)
@@ -159,8 +173,9 @@ class Reconciler:
 class _Pass:
     """The state of one pass: the object as it was written last, and the world."""
 
-    def __init__(self, reconciler: Reconciler, key: Key, raw: dict[str, Any]) -> None:
+    def __init__(self, reconciler: Reconciler, key: Key, raw: dict[str, Any], turn: Turn) -> None:
         self._r = reconciler
+        self._turn = turn
         self._key = key
         self._raw = raw
         self._world = reconciler._world(key, raw)
@@ -205,6 +220,9 @@ class _Pass:
             if step == last and not isinstance(step, CallProvider):
                 # Not again at once; and what came of this pass is written, so that timeouts are counted from it.
                 return await self._pause(_NOT_SEEN)
+            held_back = self._acts.reserve_start(self._world) if _intends(step) else None
+            if held_back is not None:
+                return await self._pause(wait_after(Operation.START, held_back))
             await self._act(step)
             last = last if isinstance(step, Observe) else step
         raise RuntimeError(f"no end after {_MOST_STEPS} steps")
@@ -238,13 +256,23 @@ class _Pass:
         return Again(step.after.total_seconds() if step.after is not None else None)
 
     def _may_record(self, step: Wait) -> bool:
-        """Progress within a phase is written at most every two seconds, everything else at once."""
+        """Progress within a phase is written at most every two seconds, everything else at once.
+
+        That it is not its turn at the provider is worth a write only when it takes long.
+        """
+        if step.reason == HELD_BACK and not self._worth_saying():
+            return False
         written = self._r._progress_written.get(self._key)
         # A clock that was set back counts as time that has passed.
         if written is None or not timedelta() <= self._world.now - written < _PROGRESS_EVERY:
             return True
         before = RotationStatus.model_validate(self._raw.get("status") or {})
         return _without_progress(before) != _without_progress(report(self._world, step))
+
+    def _worth_saying(self) -> bool:
+        """Who is asked by the provider to wait would say both in turns."""
+        said = {condition.reason for condition in self._world.status.conditions}
+        return self._turn.long and PROVIDER_LIMITS not in said
 
     async def _record(self, step: Reportable) -> None:
         """Write the status, if it changed, and announce what is new in it."""
@@ -328,6 +356,11 @@ def _after(error: ClusterError) -> Again:
     """When to try again what the API server did not do."""
     delay = error.retry_after.total_seconds() if error.retry_after else None
     return Again(delay, LONGEST_DELAY if error.lasting else _LONGEST_OUTAGE_DELAY)
+
+
+def _intends(step: Step) -> bool:
+    """Whether this step writes down that a start call follows."""
+    return isinstance(step, Enter) and step.record.phase is Phase.STARTING and step.record.start_sent
 
 
 def _intent(record: RotationRecord) -> Intent:

@@ -8,6 +8,7 @@ to do, and never hold a secret value, a signature, an Authorization header or a 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
@@ -34,6 +35,18 @@ class CredentialError(ProviderConfigError):
     """The Secret to which `field` refers holds something that no credential can be."""
 
     reason = "CredentialsInvalid"
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """The most requests that one call of each method of a provider makes."""
+
+    check: int = 1
+    inspect: int = 1
+    start: int = 1
+    verify: int = 1
+    finalize: int = 1
+    cancel: int = 1
 
 
 class Provider(Protocol):

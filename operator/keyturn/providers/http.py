@@ -16,13 +16,12 @@ import os
 import re
 import socket
 import ssl
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
@@ -59,42 +58,24 @@ class _BadAnswerError(Exception):
     """The answer broke a bound. The text names the bound, nothing of the answer."""
 
 
-class TokenBucket:
-    """At most `burst` takes at once and `rate` per second after that, in the order of asking."""
+class Limit(Protocol):
+    """Keeps count of a client's requests, and hears what the provider says of its own limit."""
 
-    def __init__(
-        self,
-        rate: float,
-        burst: int,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._clock = clock
-        self._sleep = sleep
-        self._tokens = float(burst)
-        self._filled = clock()
-        self._turn = asyncio.Lock()  # wakes its waiters first come, first served
+    def sent(self) -> None:
+        """A request is about to be sent."""
+        ...
 
-    async def take(self) -> None:
-        """Return when one more call may be made."""
-        async with self._turn:
-            self._refill()
-            if self._tokens < 1:
-                await self._sleep((1 - self._tokens) / self._rate)
-                self._refill()
-            self._tokens -= 1  # waking a little early leaves a debt that the next one waits for
+    def ended(self) -> None:
+        """A request was answered, or has failed."""
+        ...
 
-    def _refill(self) -> None:
-        now = self._clock()
-        self._tokens = min(self._burst, self._tokens + (now - self._filled) * self._rate)
-        self._filled = now
+    def told(self, limit: int | None, remaining: int, reset: float) -> None:
+        """By an answer the provider takes `remaining` requests more within `reset` seconds, of `limit` in all."""
+        ...
 
 
 class HttpClient:
-    """Connections to one provider, with its timeouts, rate limit and certificate authorities.
+    """Connections to one provider, with its timeouts and certificate authorities.
 
     Redirects are not followed: credentials go nowhere but to the address that a person has written down. Proxy
     settings of the environment are not used either, for the same reason.
@@ -105,11 +86,13 @@ class HttpClient:
         spec: ProviderSpec,
         addresses: AddressRule | None = None,
         *,
+        limit: Limit | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """Raise ProviderConfigError when spec.caBundle holds no certificates.
 
-        addresses: where to it may connect; None for anywhere. transport: replaces the network.
+        addresses: where to it may connect; None for anywhere. limit: told of every request; this class delays none.
+        transport: replaces the network.
         """
         _silence_loggers()
         self._spec = spec
@@ -117,7 +100,7 @@ class HttpClient:
         if transport is None and addresses is not None:
             transport = CheckedTransport(tls, addresses)
         connect, read = (span.total_seconds() for span in (spec.timeouts.connect, spec.timeouts.read))
-        self._bucket = TokenBucket(spec.rate_limit.requests_per_second, spec.rate_limit.burst)
+        self._limit = limit
         # The read timeout is between two pieces: this one ends an answer that trickles for ever.
         self._connect, self._deadline = connect, 3 * connect + 2 * read
         self._client = httpx.AsyncClient(
@@ -150,15 +133,14 @@ class HttpClient:
         patience: timedelta = timedelta(),
         status_only: bool = False,
     ) -> Answer | Outcome:
-        """Send a request once, when the rate limit allows, and read the whole answer, whatever its status.
+        """Send a request once, and read the whole answer, whatever its status.
 
-        request: where it holds the time, something that makes it, called when its turn has come.
+        request: what is sent, or where it holds the time something that makes it.
         changing: whether the call may change something at the provider; then a lost answer is an UNKNOWN effect.
         patience: a read timeout that the spec cannot make shorter.
         status_only: the body of a 200, which may be of any length, is not read.
         Returns the outcome when there is no complete answer.
         """
-        await self._bucket.take()
         if not isinstance(request, httpx.Request):
             request = request()
         where, read = _origin(request.url), patience.total_seconds()
@@ -186,8 +168,19 @@ class HttpClient:
 
     async def _exchange(self, request: httpx.Request, *, status_only: bool) -> Answer:
         request.extensions["trace"] = _ask_permission
+        if self._limit is not None:
+            self._limit.sent()
+        try:
+            return await self._answer(request, status_only=status_only)
+        finally:
+            if self._limit is not None:
+                self._limit.ended()
+
+    async def _answer(self, request: httpx.Request, *, status_only: bool) -> Answer:
         response = await self._client.send(request, stream=True)
         try:
+            if self._limit is not None and (left := requests_left(response.headers, now=datetime.now(UTC))):
+                self._limit.told(*left)
             parsed = None if status_only and response.status_code == 200 else _json(await _read(response))
             return Answer(
                 response.status_code,
@@ -255,12 +248,23 @@ def retry_after(headers: httpx.Headers, *, limited: bool, now: datetime) -> time
     if wait is None and (date := _http_date(headers.get("retry-after"))):
         wait = (date - (_http_date(headers.get("date")) or now)).total_seconds()
     if wait is None and limited:
-        wait = _seconds(headers.get("x-ratelimit-reset") or headers.get("x-rate-limit-reset"))
-        if wait is not None and wait > 1_000_000_000:
-            wait -= now.timestamp()
+        wait = _reset(headers, now)
     if wait is None:
         return None
     return timedelta(seconds=min(max(wait, 0), MAX_WAIT.total_seconds()))
+
+
+def requests_left(headers: httpx.Headers, *, now: datetime) -> tuple[int | None, int, float] | None:
+    """How many requests the provider takes in all, how many more, and for how many seconds that holds.
+
+    From the headers X-RateLimit-Limit, -Remaining and -Reset, of which SnapTrade is known to send all three
+    (PROVIDERS.md A2); None where the last two are not readable.
+    """
+    limit, remaining = (_seconds(headers.get(f"x-ratelimit-{name}")) for name in ("limit", "remaining"))
+    reset = _reset(headers, now)
+    if remaining is None or remaining < 0 or reset is None or not 0 <= reset <= MAX_WAIT.total_seconds():
+        return None
+    return None if limit is None or limit < 1 else int(limit), int(remaining), reset
 
 
 def text_at(body: object, *path: str) -> str | None:
@@ -307,6 +311,12 @@ def _seconds(text: str | None) -> float | None:
     except ValueError:
         return None
     return seconds if math.isfinite(seconds) else None
+
+
+def _reset(headers: httpx.Headers, now: datetime) -> float | None:
+    """In how many seconds a limit ends, which is said in seconds or as Unix seconds (PROVIDERS.md part E)."""
+    seconds = _seconds(headers.get("x-ratelimit-reset") or headers.get("x-rate-limit-reset"))
+    return seconds - now.timestamp() if seconds is not None and seconds > 1_000_000_000 else seconds
 
 
 def _http_date(text: str | None) -> datetime | None:

@@ -33,7 +33,7 @@ from keyturn.api.semantics import (
     Verdict,
     Verification,
 )
-from keyturn.providers.base import ProviderConfigError
+from keyturn.providers.base import ProviderConfigError, Requests
 from keyturn.providers.http import (
     Answer,
     HttpClient,
@@ -56,6 +56,8 @@ CAPABILITIES = Capabilities(
     recovery=Recovery.READ_BACK,
     lost_remedy="read the client's secret in the Janrain console, or set readBack in the provider object",
 )
+
+REQUESTS = Requests()
 
 # The codes that prove a secret, and that disprove it, in answers to a call made with it.
 _NO_PERMISSION: Final = 403
@@ -89,6 +91,11 @@ def build(spec: ProviderSpec, credentials: Mapping[str, SecretStr], http: HttpCl
         root = checked_base_url(janrain.read_back.base_url, "spec.janrain.readBack.baseUrl")
         config = f"{root}/config/{janrain.read_back.app_id}/clients/"
     return JanrainProvider(janrain, base, config, secret, http)
+
+
+def base_url(spec: ProviderSpec) -> str:
+    """Where the API is, reading back apart."""
+    return _block(spec).base_url
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -7,33 +7,35 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from keyturn.api.provider import CredentialRef, ProviderSpec
+from keyturn.api.provider import CredentialRef, ProviderSpec, normalized
 from keyturn.api.semantics import Capabilities
 from keyturn.providers import janrain, snaptrade, stytch
 from keyturn.providers.addresses import AddressRule
-from keyturn.providers.base import Provider, ProviderConfigError
-from keyturn.providers.http import HttpClient
+from keyturn.providers.base import Provider, ProviderConfigError, Requests
+from keyturn.providers.http import HttpClient, Limit
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One kind of provider.
 
+    requests: how many requests its calls make. base_url: where to, by the spec.
     credential_refs: the Secret keys to read, by names of the provider's own choice.
     factory: makes the provider from the values, by the same names, and all of its requests with the given client;
     raises ProviderConfigError.
     """
 
     capabilities: Capabilities
+    requests: Requests
+    base_url: Callable[[ProviderSpec], str]
     credential_refs: Callable[[ProviderSpec], Mapping[str, CredentialRef]]
     factory: Callable[[ProviderSpec, Mapping[str, SecretStr], HttpClient], Provider]
 
 
 # The kind is the name of the provider's block in the spec.
 PROVIDERS: Mapping[str, Entry] = {
-    "stytch": Entry(stytch.CAPABILITIES, stytch.credential_refs, stytch.build),
-    "janrain": Entry(janrain.CAPABILITIES, janrain.credential_refs, janrain.build),
-    "snaptrade": Entry(snaptrade.CAPABILITIES, snaptrade.credential_refs, snaptrade.build),
+    kind: Entry(one.CAPABILITIES, one.REQUESTS, one.base_url, one.credential_refs, one.build)
+    for kind, one in (("stytch", stytch), ("janrain", janrain), ("snaptrade", snaptrade))
 }
 
 
@@ -51,11 +53,27 @@ def credential_refs(spec: ProviderSpec) -> Mapping[str, CredentialRef]:
     return PROVIDERS[kind_of(spec)].credential_refs(spec)
 
 
-def build(spec: ProviderSpec, credentials: Mapping[str, SecretStr], addresses: AddressRule | None) -> Provider:
+def requests_of(spec: ProviderSpec) -> Requests:
+    """How many requests the calls of this provider make; raises ProviderConfigError as `kind_of` does."""
+    return PROVIDERS[kind_of(spec)].requests
+
+
+def host_of(spec: ProviderSpec) -> str:
+    """The host and port that the provider's calls go to; raises ProviderConfigError as `kind_of` does."""
+    return normalized(PROVIDERS[kind_of(spec)].base_url(spec)).partition("/")[0]
+
+
+def build(
+    spec: ProviderSpec,
+    credentials: Mapping[str, SecretStr],
+    addresses: AddressRule | None,
+    limit: Limit | None = None,
+) -> Provider:
     """A provider ready to be called; close it with `aclose`.
 
     credentials: the values of `credential_refs`, by the same names.
     addresses: where to it may connect; None for anywhere, which is for the administrator's own objects.
+    limit: told of every request.
     Raises ProviderConfigError naming the field of the provider object at fault.
     """
-    return PROVIDERS[kind_of(spec)].factory(spec, credentials, HttpClient(spec, addresses))
+    return PROVIDERS[kind_of(spec)].factory(spec, credentials, HttpClient(spec, addresses, limit=limit))

@@ -33,7 +33,7 @@ from keyturn.api.semantics import (
     Verdict,
     Verification,
 )
-from keyturn.providers.base import ProviderConfigError
+from keyturn.providers.base import ProviderConfigError, Requests
 from keyturn.providers.http import Answer, HttpClient, checked_base_url, classify, refusal, text_at
 from keyturn.providers.outcomes import credential, no_answer, not_applied, place, within
 from keyturn.providers.quoting import quote
@@ -52,6 +52,9 @@ CAPABILITIES = Capabilities(
     ),
 )
 
+# Each of two values is tried, and what refuses it without a known code makes the API key be tried as well.
+REQUESTS = Requests(inspect=4, verify=2)
+
 BASE_URL = "https://api.snaptrade.com"
 PATIENCE: Final = timedelta(seconds=60)
 """The shortest read timeout of a reset: an answer that is given up on may have held the only copy of the secret."""
@@ -69,8 +72,13 @@ def build(spec: ProviderSpec, credentials: Mapping[str, SecretStr], http: HttpCl
     """A provider for one SnapTrade API key; raises ProviderConfigError naming the field at fault."""
     snaptrade = _block(spec)
     key = credential(credentials["consumer_key"], snaptrade.secret_ref, "spec.snaptrade.secretRef")
-    base = checked_base_url(snaptrade.base_url or BASE_URL, "spec.snaptrade.baseUrl")
+    base = checked_base_url(base_url(spec), "spec.snaptrade.baseUrl")
     return SnapTradeProvider(snaptrade, base, key, http)
+
+
+def base_url(spec: ProviderSpec) -> str:
+    """Where the API is."""
+    return _block(spec).base_url or BASE_URL
 
 
 def signature(consumer_key: str, path: str, query: str, content: object) -> str:

@@ -28,7 +28,7 @@ from keyturn.api.semantics import (
     Verdict,
     Verification,
 )
-from keyturn.providers.base import ProviderConfigError
+from keyturn.providers.base import ProviderConfigError, Requests
 from keyturn.providers.http import (
     Answer,
     HttpClient,
@@ -49,6 +49,8 @@ CAPABILITIES = Capabilities(
     recovery=Recovery.CANCEL_AND_RESTART,
 )
 
+REQUESTS = Requests(inspect=2)  # a look, and a token call that confirms what it suggests
+
 LIVE_URL = "https://api.stytch.com"
 TEST_URL = "https://test.stytch.com"
 
@@ -68,9 +70,14 @@ def build(spec: ProviderSpec, credentials: Mapping[str, SecretStr], http: HttpCl
     """A provider for one Stytch project; raises ProviderConfigError naming the field at fault."""
     stytch = _block(spec)
     secret = credential(credentials["secret"], stytch.secret_ref, "spec.stytch.secretRef")
+    return StytchProvider(stytch, checked_base_url(base_url(spec), "spec.stytch.baseUrl"), secret, http)
+
+
+def base_url(spec: ProviderSpec) -> str:
+    """Where the API is."""
+    stytch = _block(spec)
     live = stytch.project_id.startswith("project-live-")  # as the official SDK decides
-    base = stytch.base_url or (LIVE_URL if live else TEST_URL)
-    return StytchProvider(stytch, checked_base_url(base, "spec.stytch.baseUrl"), secret, http)
+    return stytch.base_url or (LIVE_URL if live else TEST_URL)
 
 
 class StytchProvider:

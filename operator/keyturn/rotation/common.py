@@ -17,13 +17,16 @@ from keyturn.rotation.world import Operation, Problem, World
 
 OVERLAP_MARGIN: Final = timedelta(minutes=5)
 SECRET_LOST = "SecretLost"
+HELD_BACK: Final = "RateLimited"
+PROVIDER_LIMITS: Final = "ProviderRateLimited"
 CANCELLED_BY_USER = "cancelled by annotation keyturn.dev/cancel"
 CANCELLED_BY_DELETION = "the ClientSecretRotation was deleted"
 
 _REASONS = {
     Failure.UNREACHABLE: "ProviderUnreachable",
     Failure.ADDRESS_NOT_PERMITTED: "ProviderAddressNotPermitted",
-    Failure.RATE_LIMITED: "ProviderRateLimited",
+    Failure.RATE_LIMITED: PROVIDER_LIMITS,
+    Failure.HELD_BACK: HELD_BACK,
     Failure.UNAUTHORIZED: "ProviderUnauthorized",
     Failure.CLIENT_NOT_FOUND: "ClientNotFound",
     Failure.REJECTED: "ProviderRejected",

@@ -310,6 +310,8 @@ def _disproved(world: World, journal: Journal) -> Step:
         return Finish(Result.COMPLETED, _completed_message(world))
     if world.disproof is None:
         return Verify(journal.previous, dropped=True)
+    if world.disproof.outcome.failure is Failure.HELD_BACK:
+        return wait_after("verify", world.disproof.outcome)
     if world.disproof.verdict is not Verdict.ACCEPTED:
         refused = True if world.disproof.verdict is Verdict.REJECTED else None
         return Finish(Result.COMPLETED, _completed_message(world), refused)

@@ -1,0 +1,394 @@
+"""Whose turn it is at a provider: rate limits, kept to without making a worker wait.
+
+Who may not call yet is told so, keeps a place in line, and is woken with the requests it may make set aside for it.
+What all objects for one account ask for counts together: they stay within the highest of their limits, and each within
+its own. So nobody is slowed down by a low limit in somebody else's object.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Hashable
+from contextvars import ContextVar
+from datetime import datetime, timedelta
+from typing import Final
+
+from keyturn.api.base import format_time
+from keyturn.api.provider import RateLimit
+from keyturn.api.semantics import Effect, Failure, Outcome
+from keyturn.controller.buckets import Bucket, Window
+from keyturn.controller.index import Key, ProviderKey
+from keyturn.controller.queue import URGENT_IN_A_ROW, Line
+
+TurnKey = Key | ProviderKey
+"""Who calls: a rotation, or a provider object that is checked."""
+
+LONG_SECONDS: Final = 5.0
+"""Who waits longer than this, or will, says so in the status; shorter waits are not worth a write."""
+_SAME_WINDOW_SECONDS: Final = 2.0
+"""Providers count in full seconds."""
+_LOOK_AGAIN: Final = timedelta(minutes=10)
+"""Who waits is woken; this is for the case of a defect."""
+
+
+class Turn:
+    """The requests that one object may make in its passes. One for each object that is in work or in line."""
+
+    def __init__(self, key: TurnKey, tenant: Hashable, clock: Callable[[], float]) -> None:
+        self.key = key
+        self.tenant = tenant
+        self.hurried = False
+        """Whether it goes before others: for what has begun, and for what is urgent."""
+        self.wanted = 0
+        self.held = 0
+        """Requests that are set aside for it."""
+        self._clock = clock
+        self._at: Allowance | None = None
+        self._since: float | None = None
+        self._refused = False
+
+    def take(self, allowance: Allowance, needed: int, wanted: int) -> bool:
+        """Whether so many requests may be made now; if not, this is woken when `wanted` are set aside for it."""
+        if self._at is not allowance:
+            self.give_back()
+            self._at = allowance
+        if self.held < needed:
+            self.keep(0)
+            self.wanted = max(needed, wanted)
+            allowance.join(self)
+            allowance.account.serve(asking=self)
+        self._refused = self.held < needed
+        if not self._refused:
+            self._since = None
+        elif self._since is None:
+            self._since = self._clock()
+        return not self._refused
+
+    def spend(self, allowance: Allowance) -> bool:
+        """Whether a request that is about to be sent was set aside."""
+        if self._at is not allowance or not self.held:
+            return False
+        self.held -= 1
+        return True
+
+    def keep(self, count: int) -> None:
+        """Give back what is set aside beyond so many."""
+        if self._at is not None and self.held > count:
+            surplus, self.held = self.held - count, count
+            self._at.credit(surplus)
+
+    @property
+    def long(self) -> bool:
+        """Whether this has waited for long, or will."""
+        waited = self._clock() - self._since if self._since is not None else 0.0
+        return max(waited, self._at.estimate(self) if self._at is not None else 0.0) >= LONG_SECONDS
+
+    def end_pass(self) -> None:
+        """Nothing more is called in this pass: who was refused stays in line, or keeps what has come since."""
+        if not self._refused:
+            self.give_back()
+
+    def give_back(self) -> None:
+        """Leave the line, with nothing."""
+        if self._at is not None:
+            self._at.leave(self)
+            self.keep(0)
+        self._at, self._since, self._refused = None, None, False
+
+    @property
+    def idle(self) -> bool:
+        return self._at is None
+
+
+TURN: Final[ContextVar[Turn | None]] = ContextVar("turn", default=None)
+"""The turn of the object that is worked on. Calls without one are counted, and never held back."""
+
+
+class Allowance:
+    """What one provider object may ask of its account. A `keyturn.providers.http.Limit`."""
+
+    def __init__(self, account: _Account, key: ProviderKey, limit: RateLimit, now: float) -> None:
+        self.account = account
+        self.key = key
+        self.bucket = Bucket(limit.requests_per_second, limit.burst, now)
+        self._lines: dict[bool, Line[Turn]] = {True: Line(), False: Line()}
+        self._waiting: dict[Turn, bool] = {}
+        self._hurried_in_a_row = 0
+
+    def join(self, turn: Turn) -> None:
+        """Get in line; who is there already keeps the place."""
+        if self._waiting.get(turn) is turn.hurried:
+            return
+        self.leave(turn)
+        self._waiting[turn] = turn.hurried
+        self._lines[turn.hurried].put(turn.tenant, turn)
+
+    def leave(self, turn: Turn) -> None:
+        hurried = self._waiting.pop(turn, None)
+        if hurried is not None:
+            self._lines[hurried].remove(turn.tenant, turn)
+
+    def first(self) -> Turn | None:
+        """Whose turn is next: tenants take turns, what is hurried goes first, but never for ever."""
+        hurried, usual = self._lines[True].first(), self._lines[False].first()
+        if usual is None or (hurried is not None and self._hurried_in_a_row < URGENT_IN_A_ROW):
+            return hurried
+        return usual
+
+    def served(self, turn: Turn) -> None:
+        hurried = self._waiting.pop(turn)
+        self._lines[hurried].take(lambda _: True)
+        self._hurried_in_a_row = self._hurried_in_a_row + 1 if hurried else 0
+
+    def waiting(self) -> list[Turn]:
+        return list(self._waiting)
+
+    def credit(self, count: int) -> None:
+        """Requests that were set aside are not made."""
+        self.bucket.put_back(count)
+        self.account.credit(count)
+
+    def estimate(self, turn: Turn) -> float:
+        """In how many seconds it may be this one's turn, if those before it make all the requests they want."""
+        ahead = sum(other.wanted for other, hurried in self._waiting.items() if hurried >= turn.hurried)
+        rest = self.account.wait(self, turn.wanted)
+        return max(rest, (ahead - self.bucket.tokens) / self.bucket.rate)
+
+    def held_back(self, turn: Turn) -> Outcome:
+        """Why a call is not made yet, as its outcome."""
+        kind, _, name = self.key
+        why = self.account.word() or (
+            f"spec.rateLimit of {kind} {name} allows {self.bucket.rate} requests in a second, and others are before it"
+        )
+        after = _LOOK_AGAIN if turn.long else timedelta(seconds=LONG_SECONDS)
+        return Outcome(Effect.NOT_APPLIED, Failure.HELD_BACK, f"waits for its turn at the provider: {why}", after)
+
+    def limited(self, outcome: Outcome) -> None:
+        """Take in how a call has ended: who is asked to wait, or was too fast, lets the account alone for a while."""
+        if outcome.failure not in (Failure.RATE_LIMITED, Failure.UNREACHABLE):
+            return
+        if outcome.retry_after is not None:
+            self.account.pause(outcome.retry_after)
+        elif outcome.failure is Failure.RATE_LIMITED:
+            self.account.drain()
+
+    def sent(self) -> None:
+        turn = TURN.get()
+        set_aside = turn is not None and turn.spend(self)
+        if not set_aside:
+            self.bucket.tokens -= 1
+        self.account.sent(set_aside=set_aside)
+
+    def ended(self) -> None:
+        self.account.ended()
+
+    def told(self, limit: int | None, remaining: int, reset: float) -> None:
+        self.account.told(limit, remaining, reset)
+
+
+class _Account:
+    """One account at a provider: what all objects for it ask for, and what the provider says."""
+
+    def __init__(self, wake: Callable[[Turn], None], clock: Callable[[], float], now: Callable[[], datetime]) -> None:
+        self.allowances: dict[ProviderKey, Allowance] = {}
+        self._bucket = Bucket(1, 0, clock())
+        self._wake = wake
+        self._clock = clock
+        self._now = now
+        self._paused_until = -math.inf
+        self._paused_until_time: datetime | None = None
+        self._window: Window | None = None
+        self._in_flight = 0
+        self._set_aside = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def sent(self, *, set_aside: bool) -> None:
+        self._in_flight += 1
+        if set_aside:
+            self._set_aside -= 1
+        else:
+            self._debit(1)
+
+    def fit(self) -> None:
+        """Keep to the highest limit of the objects that there are."""
+        buckets = [allowance.bucket for allowance in self.allowances.values()]
+        rate, burst = (max(getattr(bucket, name) for bucket in buckets) for name in ("rate", "burst"))
+        grown = burst - self._bucket.burst
+        self._bucket.change(rate, burst, self._clock())
+        self._bucket.put_back(max(grown, 0))
+        self.serve()
+
+    def ended(self) -> None:
+        self._in_flight -= 1
+
+    def told(self, limit: int | None, remaining: int, reset: float) -> None:
+        """What is on its way, or set aside, may not be counted in what the provider says."""
+        now = self._clock()
+        left, until = remaining - (self._in_flight - 1) - self._set_aside, now + reset
+        known = self._window if self._window is not None and self._window.until > now else None
+        if known is None or until > known.until + _SAME_WINDOW_SECONDS:
+            self._window = Window(until, left, limit)
+        elif until > known.until - _SAME_WINDOW_SECONDS:
+            known.left, known.limit = min(known.left, left), limit
+        self.serve()
+
+    def pause(self, wait: timedelta) -> None:
+        until = self._clock() + wait.total_seconds()
+        if until > self._paused_until:
+            self._paused_until = until
+            self._paused_until_time = self._now() + wait
+        self.serve()
+
+    def drain(self) -> None:
+        """We were too fast, and nobody says how fast is right: from now on at the steady rate."""
+        self._bucket.refill(self._clock())
+        self._bucket.tokens = min(self._bucket.tokens, 0.0)
+        self.serve()
+
+    def credit(self, count: int) -> None:
+        """As `Allowance.credit`."""
+        self._set_aside -= count
+        self._bucket.put_back(count)
+        if self._window is not None:
+            self._window.left += count
+        self.serve()
+
+    def wait(self, allowance: Allowance, wanted: int) -> float:
+        """Seconds until so many requests may be set aside, if nobody else asks."""
+        now = self._clock()
+        waits = [allowance.bucket.wait(wanted, now), self._bucket.wait(wanted, now), self._paused_until - now]
+        window = self._window
+        if window is not None and window.left < min(wanted, window.limit or 1):
+            waits.append(window.until - now)
+        return max(waits)
+
+    def word(self) -> str | None:
+        """What the provider has asked for, while that holds."""
+        now = self._clock()
+        if self._paused_until > now and self._paused_until_time is not None:
+            return f"it asks to be left alone until {format_time(self._paused_until_time)}"
+        if self._window is not None and self._window.left < 1 and self._window.until > now:
+            return "by its own count it takes no more requests for now"
+        return None
+
+    def serve(self, asking: Turn | None = None) -> None:
+        """Set requests aside for those in line, as far as there are any; the objects of the account take turns.
+
+        asking: it is there already, and needs not be woken.
+        """
+        if self._window is not None and self._window.until <= self._clock():
+            self._window = None
+        soonest, progress = math.inf, True
+        while progress:
+            soonest, progress = math.inf, False
+            for key, allowance in list(self.allowances.items()):
+                turn = allowance.first()
+                if turn is None:
+                    continue
+                wait = self.wait(allowance, turn.wanted)
+                if wait > 0:
+                    soonest = min(soonest, wait)
+                    continue
+                progress = True
+                self.allowances[key] = self.allowances.pop(key)  # the others go first next time
+                self._set_aside_for(allowance, turn)
+                if turn is not asking:
+                    self._wake(turn)
+        self._arm(soonest)
+
+    def close(self) -> None:
+        self._arm(math.inf)
+
+    def _set_aside_for(self, allowance: Allowance, turn: Turn) -> None:
+        allowance.served(turn)
+        turn.held += turn.wanted
+        self._set_aside += turn.wanted
+        allowance.bucket.tokens -= turn.wanted
+        self._debit(turn.wanted)
+
+    def _debit(self, count: int) -> None:
+        self._bucket.tokens -= count
+        if self._window is not None:
+            self._window.left -= count
+
+    def _arm(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if seconds < math.inf:
+            # A little late is better than once more for a rounding error.
+            self._timer = asyncio.get_running_loop().call_later(seconds + 0.001, self.serve)
+
+
+class Turns:
+    """All accounts at providers, and all who want to call them. For one event loop."""
+
+    def __init__(self, wake: Callable[[TurnKey], None], clock: Callable[[], datetime]) -> None:
+        """wake: told of whom requests have been set aside for; it must lead to a pass, or to `forget`."""
+        self._wake = wake
+        self._clock = clock
+        self._accounts: dict[Hashable, _Account] = {}
+        self._allowances: dict[ProviderKey, tuple[Hashable, Allowance]] = {}
+        self._turns: dict[TurnKey, Turn] = {}
+
+    def allowance(self, account: Hashable, key: ProviderKey, limit: RateLimit) -> Allowance:
+        """What a provider object may ask of the account that it speaks of now."""
+        known = self._allowances.get(key)
+        if known is not None and known[0] == account:
+            known[1].bucket.change(limit.requests_per_second, limit.burst, _monotonic())
+            known[1].account.fit()
+            return known[1]
+        self.drop(key)
+        there = self._accounts.get(account)
+        if there is None:
+            there = self._accounts[account] = _Account(lambda turn: self._wake(turn.key), _monotonic, self._clock)
+        made = there.allowances[key] = Allowance(there, key, limit, _monotonic())
+        self._allowances[key] = account, made
+        there.fit()
+        return made
+
+    def drop(self, key: ProviderKey) -> None:
+        """A provider object is gone, or speaks of another account: who waits there looks again."""
+        account, dropped = self._allowances.pop(key, (None, None))
+        if dropped is None:
+            return
+        for turn in dropped.waiting():
+            turn.give_back()
+            self._wake(turn.key)
+        del dropped.account.allowances[key]
+        if dropped.account.allowances:
+            dropped.account.fit()
+        else:
+            dropped.account.close()
+            del self._accounts[account]
+
+    def begin_pass(self, key: TurnKey, tenant: Hashable, *, hurried: bool) -> Turn:
+        """The turn of an object whose pass begins; each is ended by `end_pass`."""
+        turn = self._turns.get(key)
+        if turn is None:
+            turn = self._turns[key] = Turn(key, tenant, _monotonic)
+        turn.hurried = hurried
+        TURN.set(turn)
+        return turn
+
+    def end_pass(self, turn: Turn) -> None:
+        TURN.set(None)
+        turn.end_pass()
+        if turn.idle:
+            self._turns.pop(turn.key, None)
+
+    def forget(self, key: TurnKey) -> None:
+        """This one does not call any more, nor wait."""
+        turn = self._turns.pop(key, None)
+        if turn is not None:
+            turn.give_back()
+
+    def clear(self) -> None:
+        """Nobody waits any more. What was asked of the providers stays counted."""
+        for key in list(self._turns):
+            self.forget(key)
+
+
+def _monotonic() -> float:
+    return asyncio.get_running_loop().time()
