@@ -8,13 +8,16 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
 import pytest
+from aiohttp import web
 
 from keyturn.cluster.client import Kube
 from keyturn.cluster.leases import LeaseObject
@@ -25,7 +28,9 @@ from keyturn.providers.addresses import AddressRule, parse_networks
 from keyturn.providers.permission import MAY_SEND
 from sandbox.simulators.faults import How
 from sandbox.stage import NAMESPACE, Operator
+from tests.e2e.apilog import recorded
 from tests.e2e.crash import assert_completed, calls
+from tests.e2e.proxy import Exchange, pass_on
 from tests.e2e.scene import Scene
 
 LEASE: Final = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/keyturn"
@@ -43,18 +48,18 @@ class Pair:
         self.scene = scene
         self.operators: list[Operator] = []
 
-    def start(self) -> None:
-        """Return when the one leads and the other knows everything."""
-        self.first = self._replica("first")
+    def start(self, kubeconfig: Path | None = None) -> None:
+        """Return when the one leads and the other knows everything. kubeconfig: of the first one."""
+        self.first = self._replica("first", kubeconfig)
         self.scene.wait(lambda: self.holder() == "first", "the first one leads")
         self.second = self._replica("second")
         self.scene.wait(lambda: "standing by: first holds the lease" in self.second.log.read_text(), "a replica")
 
-    def _replica(self, name: str) -> Operator:
+    def _replica(self, name: str, kubeconfig: Path | None = None) -> Operator:
         log = self.scene.stage.control_plane.directory / f"{self.scene.namespace}-{name}.log"
         self.scene.log = log  # what is shown when a test fails
         options = ("--log-format", "text", "--debug", "--identity", name, *SHORT)
-        operator = self.scene.stage.operator(*options, log=log)
+        operator = self.scene.stage.operator(*options, log=log, kubeconfig=kubeconfig)
         self.operators.append(operator)
         return operator
 
@@ -186,21 +191,32 @@ def test_a_leader_that_thaws_in_the_rollout_undoes_nothing(pair: Pair) -> None:
 
 
 def test_a_leader_that_thaws_right_before_its_call_does_not_make_it(pair: Pair) -> None:
-    """I5: everything was ready for the start call, which waited for its turn at the provider's rate limit."""
-    scene = pair.scene
-    scene.put_provider(around={"rateLimit": {"requestsPerSecond": 1, "burst": 1}})
-    pair.start()
-    scene.put_rotation()
-    seconds_until(scene.journals)
-    pair.freeze()
-    assert calls(scene, "start") == 0, "frozen too late to show anything"
-    pair.wait_for_second()
-    assert_completed(scene)
-    called = all_calls(scene)
-    pair.thaw()
-    pair.wait_for_log(pair.first, "the lease is lost")
-    assert (calls(scene, "start"), all_calls(scene)) == (1, called)
-    assert_completed(scene)
+    """I5: everything was ready for the start call, but for the API server's word that the journal is there."""
+    scene, thawing = pair.scene, threading.Event()
+
+    async def keep_waiting(exchange: Exchange) -> web.StreamResponse:
+        opens = exchange.method == "POST" and exchange.path.endswith("/secrets") and "dryRun" not in exchange.query
+        if not opens:
+            return await pass_on(exchange)
+        answer = await exchange.forward()
+        while not thawing.is_set():
+            await asyncio.sleep(0.02)
+        return answer
+
+    with recorded(scene, keep_waiting) as log:
+        pair.start(log.kubeconfig)
+        scene.put_rotation()
+        seconds_until(scene.journals)
+        pair.freeze()
+        assert calls(scene, "start") == 0, "frozen too late to show anything"
+        pair.wait_for_second()
+        assert_completed(scene)
+        called = all_calls(scene)
+        thawing.set()
+        pair.thaw()
+        pair.wait_for_log(pair.first, "the lease is lost")
+        assert (calls(scene, "start"), all_calls(scene)) == (1, called)
+        assert_completed(scene)
 
 
 def test_who_does_not_lead_writes_nothing_though_told_to_work(scene: Scene) -> None:
