@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sandbox.simulators.base import Call
@@ -47,11 +48,15 @@ def put_many(scene: Scene, count: int, prefix: str = "r", *, request: str | None
     return made
 
 
+def completed(one: One) -> bool:
+    return one.status().get("phase") == "Completed"
+
+
 def wait_completed(ones: list[One], seconds: float = 90) -> None:
     """Until each has ended well, exactly one rotation each."""
     scene = ones[0].scene
     for one in ones:
-        scene.wait(lambda one=one: one.status().get("phase") == "Completed", f"{one.name} is Completed", seconds)
+        scene.wait(partial(completed, one), f"{one.name} is Completed", seconds)
         assert len(one.applied("start")) == 1, one.name
 
 

@@ -199,8 +199,7 @@ def test_a_leader_that_thaws_right_before_its_call_does_not_make_it(pair: Pair) 
         if not opens:
             return await pass_on(exchange)
         answer = await exchange.forward()
-        while not thawing.is_set():
-            await asyncio.sleep(0.02)
+        await asyncio.to_thread(thawing.wait, 60)
         return answer
 
     with recorded(scene, keep_waiting) as log:
