@@ -84,7 +84,7 @@ class Controller:
         acting = kube.restricted(leadership.check)
         self._accounts = Accounts(kube, self.index, settings.addresses)
         self._observers = Observers(kube, lambda key: self._rotations.add_after(key, _WAKE_SECONDS))
-        self._reconciler = Reconciler(acting, self.index, self._accounts, self._observers, clock, spool)
+        self._reconciler = Reconciler(acting, self.index, self._accounts, self._observers, clock, self._wake, spool)
         self._checks = ProviderReconciler(
             acting, self.index, self._accounts, self._wake, clock, settings.provider_interval
         )

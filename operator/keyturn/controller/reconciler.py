@@ -70,8 +70,11 @@ class Reconciler:
         accounts: Accounts,
         observers: Observers,
         clock: Callable[[], datetime],
+        wake: Callable[[set[Key]], None],
         spool: Spool | None = None,
     ) -> None:
+        """wake: is given the other rotations that are affected by what a pass has seen before the watch did."""
+        self._wake = wake
         self._spool = spool
         self._kube = kube
         self._index = index
@@ -102,11 +105,14 @@ class Reconciler:
         except ClusterError as error:
             _log.warning("%s", error, extra={"object": "/".join(key)})
             return _after(error)
-        self._index.put_rotation(raw)
+        self._know(key, raw)
         return await _Pass(self, key, raw).run()
 
+    def _know(self, key: Key, raw: dict[str, Any]) -> None:
+        self._wake(self._index.put_rotation(raw) - {key})
+
     def _forget(self, key: Key) -> None:
-        self._index.drop_rotation(key)
+        self._wake(self._index.drop_rotation(key))
         self._observers.unfollow(key)
         self._progress_written.pop(key, None)
         self._refused.pop(key, None)
@@ -197,8 +203,9 @@ class _Pass:
 
     async def _act(self, step: Step) -> None:
         if isinstance(step, Enter | Finish):
+            kept = after_recording(self._world, step)
             await self._record(step)
-            self._world = after_recording(self._world, step)
+            self._world = replace(kept, status=self._world.status)
         elif isinstance(step, Advance):
             if self._world.record.start_sent and not step.record.start_sent:
                 self._r.refused(self._key, self._world.record)
@@ -280,7 +287,7 @@ class _Pass:
 
     def _keep(self, raw: dict[str, Any]) -> None:
         self._raw = raw
-        self._r._index.put_rotation(raw)
+        self._r._know(self._key, raw)
 
     def _context(self) -> dict[str, str]:
         record = self._world.status.rotation or self._world.status.last_rotation
