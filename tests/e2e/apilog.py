@@ -45,7 +45,7 @@ class ApiLog:
 
 @contextmanager
 def recorded(scene: Scene, guard: Guard = pass_on) -> Iterator[ApiLog]:
-    """Serve a proxy before the API server for as long as the context lasts. guard: what else it does."""
+    """Serve a proxy before the API server for as long as the context lasts. guard: what becomes of the requests."""
     plane = scene.stage.control_plane
     upstream = plane.service_account_endpoint(NAMESPACE, SERVICE_ACCOUNT)
     log = ApiLog(plane.directory / f"kubeconfig-recorded-{scene.namespace}")

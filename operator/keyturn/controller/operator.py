@@ -97,7 +97,7 @@ class Controller:
         self._accounts = Accounts(kube, self.index, settings.addresses, metrics, self._turns)
         self._observers = Observers(kube, lambda key: self._rotations.add_after(key, _WAKE_SECONDS))
         self._reconciler = Reconciler(
-            acting, self.index, self._accounts, self._observers, clock, metrics, self._turns, spool
+            acting, self.index, self._accounts, self._observers, clock, metrics, self._turns, self._wake, spool
         )
         self._checks = ProviderReconciler(
             acting, self.index, self._accounts, self._wake, clock, settings.provider_interval, self._turns

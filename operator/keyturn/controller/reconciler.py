@@ -83,9 +83,12 @@ class Reconciler:
         clock: Callable[[], datetime],
         metrics: Metrics,
         turns: Turns,
+        wake: Callable[[set[Key]], None],
         spool: Spool | None = None,
     ) -> None:
+        """wake: is given the other rotations that are affected by what a pass has seen before the watch did."""
         self._turns = turns
+        self._wake = wake
         self._spool = spool
         self._metrics = metrics
         self._kube = kube
@@ -118,7 +121,7 @@ class Reconciler:
         except ClusterError as error:
             _log.warning("%s", error, extra={"object": "/".join(key)})
             return _after(error)
-        self._index.put_rotation(raw)
+        self._know(key, raw)
         # What has begun, and what somebody waits for, goes before what begins by the schedule.
         hurried = world.status.rotation is not None or urgent_word(world) is not None
         turn = self._turns.begin_pass(key, key[0], hurried=hurried)
@@ -127,9 +130,12 @@ class Reconciler:
         finally:
             self._turns.end_pass(turn)
 
+    def _know(self, key: Key, raw: dict[str, Any]) -> None:
+        self._wake(self._index.put_rotation(raw) - {key})
+
     def _forget(self, key: Key) -> None:
         self._turns.forget(key)
-        self._index.drop_rotation(key)
+        self._wake(self._index.drop_rotation(key))
         self._observers.unfollow(key)
         self._progress_written.pop(key, None)
         self._refused.pop(key, None)
@@ -231,8 +237,9 @@ class _Pass:
         if isinstance(step, Enter | Advance | Finish):
             self._note_phase(step)
         if isinstance(step, Enter | Finish):
+            kept = after_recording(self._world, step)
             await self._record(step)
-            self._world = after_recording(self._world, step)
+            self._world = replace(kept, status=self._world.status)
         elif isinstance(step, Advance):
             if self._world.record.start_sent and not step.record.start_sent:
                 self._r.refused(self._key, self._world.record)
@@ -340,7 +347,7 @@ class _Pass:
 
     def _keep(self, raw: dict[str, Any]) -> None:
         self._raw = raw
-        self._r._index.put_rotation(raw)
+        self._r._know(self._key, raw)
 
     def _context(self) -> dict[str, str]:
         record = self._world.status.rotation or self._world.status.last_rotation
