@@ -30,6 +30,7 @@ def rotation(
         "clientId": client,
         "secretRef": {"name": secret or name, "key": "KEY", **keys},
     }
+    meta["creationTimestamp"] = "2026-01-01T00:00:00Z"
     whole = {**meta, "managedFields": ["much"], "annotations": {"kubectl": "more"}}
     return {"apiVersion": "keyturn.dev/v1alpha1", "kind": "ClientSecretRotation", "metadata": whole, "spec": spec}
 
@@ -187,9 +188,15 @@ def test_a_running_rotation_keeps_its_client_whatever_its_spec_says_by_now() -> 
     running["status"] = {"rotation": {"subject": subject}}
     index.put_rotation(running)
     assert reason(index.conflict(("ns", "two"))) == "ClientConflict"
+    assert index.conflict(("ns", "one")) is None, "nothing stands in the way of what it is to rotate next"
+    for mine, other in (("one", "two"), ("two", "one")):
+        told = index.contested(("ns", mine))
+        assert told is not None
+        assert f"ClientSecretRotation ns/{other} " in told.message
     ended = {**running, "status": {}, "metadata": {**running["metadata"], "resourceVersion": "8"}}
     assert ("ns", "two") in index.put_rotation(ended)
     assert index.conflict(("ns", "two")) is None
+    assert (index.contested(("ns", "one")), index.contested(("ns", "two"))) == (None, None)
 
 
 def test_a_running_rotation_claims_what_its_spec_names_by_now_as_well() -> None:

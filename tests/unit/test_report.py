@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -12,7 +13,7 @@ from keyturn.api.conditions import MESSAGE_LIMIT, ConditionStatus
 from keyturn.api.rotation import Phase, RotationStatus
 from keyturn.rotation.report import Announcement, announcements, report
 from keyturn.rotation.steps import Wait
-from keyturn.rotation.world import Operation, World
+from keyturn.rotation.world import Operation, Problem, World
 from tests.model.fakecluster import SECOND
 from tests.model.lab import EPOCH, Lab
 from tests.model.phases import ALLOWED
@@ -221,3 +222,24 @@ def test_the_phases_follow_each_other_as_written_down() -> None:
     }
     assert life <= seen <= ALLOWED
     assert seen == life, seen ^ life
+
+
+def test_a_running_rotation_says_that_it_is_contested_and_stalls_not() -> None:
+    """I6: without it having to do anything else, and told once."""
+    (before,) = [status for status in watch(ready_lab(soak=10 * SECOND)) if status.phase is Phase.SOAKING][:1]
+    running = World(EPOCH, "app", "uid", 3, False, True, make_spec(), before, "r1")
+    rival = replace(running, contested=Problem("ClientConflict", "ClientSecretRotation ns/b rotates it too"))
+    step = Wait("Soaking", "a while longer")
+    after = report(rival, step)
+    assert states(after)["Contested"] == (TRUE, "ClientConflict")
+    assert states(after)["Reconciling"] == (TRUE, "Soaking")
+    assert "Stalled" not in states(after)
+    assert after.conditions[0].type == "Contested", "the column shows the reason of the first one"
+    assert [said.reason for said in announcements(before, after, step)] == ["ClientConflict"]
+    assert announcements(after, after, step) == []
+    assert "Contested" not in states(report(replace(running, status=after), step))
+    idle = replace(rival, status=RotationStatus(), finalizer=False)
+    stalls = Wait("ClientConflict", "ClientSecretRotation ns/b rotates it too", stalled=True)
+    told = report(idle, stalls)
+    assert [condition.type for condition in told.conditions][:2] == ["Stalled", "Contested"]
+    assert [said.reason for said in announcements(idle.status, told, stalls)] == ["ClientConflict"]

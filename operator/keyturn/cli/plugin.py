@@ -225,7 +225,7 @@ def _condition(state: dict[str, Any], kind: str) -> dict[str, str]:
 
 def _message(state: dict[str, Any]) -> str:
     """What wants attention, else how the last rotation ended."""
-    for kind in ("Stalled", "Reconciling", "Overdue"):
+    for kind in ("Stalled", "Contested", "Reconciling", "Overdue"):
         if found := _condition(state, kind):
             return found["message"]
     rotating = _condition(state, "Rotating")

@@ -123,7 +123,17 @@ class Index:
         if raw is None:
             return None
         # What a running rotation has is its own: another one can only be in the way of what the spec names.
-        ours = _claim(raw["spec"], key[0])
+        return self._between(key, _claim(raw["spec"], key[0]))
+
+    def contested(self, key: Key) -> Problem | None:
+        """That another one claims what this rotation has, or its spec names; each of the two is told of the other."""
+        raw = self._rotations.get(key)
+        if raw is None:
+            return None
+        found = (self._between(key, claim) for claim in _claims(raw))
+        return next((problem for problem in found if problem is not None), None)
+
+    def _between(self, key: Key, ours: _Claim) -> Problem | None:
         return self._secret_conflict(key, ours) or self._client_conflict(key, ours)
 
     def _secret_conflict(self, key: Key, ours: _Claim) -> Problem | None:

@@ -143,6 +143,12 @@ WAITS: Final = Family(
     {**_QUEUE, "priority": frozenset(Priority)},
     _QUICK,
 )
+TURNS: Final = Family(
+    "keyturn_rate_limit_wait_seconds",
+    "How long objects waited for their turn at a provider, where they had to",
+    {"priority": frozenset(Priority)},
+    _QUICK,
+)
 LEADER: Final = Family("keyturn_leader", "1 while this process leads and works, else 0")
 DEPTH: Final = Family("keyturn_queue_depth", "Objects that wait for a worker now", _QUEUE)
 BUSY: Final = Family("keyturn_workers_busy", "Workers that are at work now", _QUEUE)
@@ -158,7 +164,7 @@ NEXT: Final = Family(
     "keyturn_next_rotation_in_seconds", "Time until the next rotation that is scheduled; negative when it is late"
 )
 
-RECORDED: Final = (ROTATIONS, PHASES, PROVIDER_CALLS, PROVIDER_SECONDS, API_REQUESTS, RECONCILES, WAITS)
+RECORDED: Final = (ROTATIONS, PHASES, PROVIDER_CALLS, PROVIDER_SECONDS, API_REQUESTS, RECONCILES, WAITS, TURNS)
 OBSERVED: Final = (LEADER, DEPTH, BUSY, OBJECTS, STALLED, OVERDUE, AGE, NEXT)
 """Looked at when somebody asks."""
 
@@ -194,6 +200,9 @@ class Metrics:
 
     def waited(self, queue: QueueName, priority: Priority, seconds: float) -> None:
         self._time(WAITS, seconds, queue, priority)
+
+    def turn_waited(self, hurried: bool, seconds: float) -> None:
+        self._time(TURNS, seconds, Priority.URGENT if hurried else Priority.USUAL)
 
     def reconciled(self, queue: QueueName, end: PassEnd, seconds: float) -> None:
         self._time(RECONCILES, seconds, queue, end)

@@ -93,7 +93,7 @@ class Controller:
         self._providers: WorkQueue[ProviderKey] = WorkQueue(_tenant, _waited(metrics, QueueName.PROVIDERS))
         self._working = False
         acting = kube.restricted(leadership.check)
-        self._turns = Turns(self._turn_has_come, clock)
+        self._turns = Turns(self._turn_has_come, clock, metrics.turn_waited)
         self._accounts = Accounts(kube, self.index, settings.addresses, metrics, self._turns)
         self._observers = Observers(kube, lambda key: self._rotations.add_after(key, _WAKE_SECONDS))
         self._reconciler = Reconciler(

@@ -168,6 +168,7 @@ class Reconciler:
             status=self._status(key, raw),
             fresh_id=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
             conflict=self._index.conflict(key),
+            contested=self._index.contested(key),
             cancel_request=words.get(CANCEL_ANNOTATION),
             resume_request=words.get(RESUME_ANNOTATION),
             urgent_request=words.get(URGENT_ANNOTATION),

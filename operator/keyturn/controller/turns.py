@@ -19,7 +19,7 @@ from keyturn.api.provider import RateLimit
 from keyturn.api.semantics import Effect, Failure, Outcome
 from keyturn.controller.buckets import Bucket, Window
 from keyturn.controller.index import Key, ProviderKey
-from keyturn.controller.queue import URGENT_IN_A_ROW, Line
+from keyturn.controller.queue import URGENT_IN_A_ROW, Line, Waited
 
 TurnKey = Key | ProviderKey
 """Who calls: a rotation, or a provider object that is checked."""
@@ -35,7 +35,8 @@ _LOOK_AGAIN: Final = timedelta(minutes=10)
 class Turn:
     """The requests that one object may make in its passes. One for each object that is in work or in line."""
 
-    def __init__(self, key: TurnKey, tenant: Hashable, clock: Callable[[], float]) -> None:
+    def __init__(self, key: TurnKey, tenant: Hashable, clock: Callable[[], float], waited: Waited) -> None:
+        self._waited = waited
         self.key = key
         self.tenant = tenant
         self.hurried = False
@@ -59,9 +60,10 @@ class Turn:
             allowance.join(self)
             allowance.account.serve(asking=self)
         self._refused = self.held < needed
-        if not self._refused:
+        if not self._refused and self._since is not None:
+            self._waited(self.hurried, self._clock() - self._since)
             self._since = None
-        elif self._since is None:
+        elif self._refused and self._since is None:
             self._since = self._clock()
         return not self._refused
 
@@ -324,8 +326,14 @@ class _Account:
 class Turns:
     """All accounts at providers, and all who want to call them. For one event loop."""
 
-    def __init__(self, wake: Callable[[TurnKey], None], clock: Callable[[], datetime]) -> None:
-        """wake: told of whom requests have been set aside for; it must lead to a pass, or to `forget`."""
+    def __init__(
+        self, wake: Callable[[TurnKey], None], clock: Callable[[], datetime], waited: Waited = lambda *_: None
+    ) -> None:
+        """wake: told of whom requests have been set aside for; it must lead to a pass, or to `forget`.
+
+        waited: told of each turn that had to be waited for.
+        """
+        self._waited = waited
         self._wake = wake
         self._clock = clock
         self._accounts: dict[Hashable, _Account] = {}
@@ -367,7 +375,7 @@ class Turns:
         """The turn of an object whose pass begins; each is ended by `end_pass`."""
         turn = self._turns.get(key)
         if turn is None:
-            turn = self._turns[key] = Turn(key, tenant, _monotonic)
+            turn = self._turns[key] = Turn(key, tenant, _monotonic, self._waited)
         turn.hurried = hurried
         TURN.set(turn)
         return turn

@@ -140,11 +140,14 @@ def _summary(world: World, step: Finish) -> RotationSummary:
 
 def _conditions(world: World, step: Reportable, record: RotationRecord | None, late: Draft | None) -> Iterator[Draft]:
     """What wants attention comes first: the REASON column shows the first condition's."""
-    if isinstance(step, Wait) and step.stalled:
+    stalls = isinstance(step, Wait) and step.stalled
+    if isinstance(step, Wait) and stalls:
         yield ConditionType.STALLED, _TRUE, step.reason, step.message
-    elif isinstance(step, Wait):
+    if world.contested is not None:
+        yield ConditionType.CONTESTED, _TRUE, world.contested.reason, world.contested.message
+    if isinstance(step, Wait) and not stalls:
         yield ConditionType.RECONCILING, _TRUE, step.reason, step.message
-    elif record is not None:
+    elif record is not None and not stalls:
         yield ConditionType.RECONCILING, _TRUE, record.phase, f"rotation {record.id} is in phase {record.phase}"
     if late is not None:
         yield late
@@ -279,16 +282,21 @@ def announcements(before: RotationStatus, after: RotationStatus, step: Reportabl
         said.append(Announcement("SoakInterrupted", message[:MESSAGE_LIMIT], warning=True))
     if _restored(after) and not _restored(before):
         said.append(Announcement("PreviousValueRestored", _restored_message(after)))
-    if (late := _overdue(after)) is not None and _overdue(before) is None:
+    late = _condition(after, ConditionType.OVERDUE)
+    if late is not None and _condition(before, ConditionType.OVERDUE) is None:
         said.append(Announcement("RotationOverdue", late.message, warning=True))
+    contested = _condition(after, ConditionType.CONTESTED)
+    stalls = isinstance(step, Wait) and step.stalled
+    if contested is not None and not stalls and _condition(before, ConditionType.CONTESTED) is None:
+        said.append(Announcement(contested.reason, contested.message, warning=True))
     known = {condition.reason for condition in before.conditions if condition.type == ConditionType.STALLED}
     if isinstance(step, Wait) and step.stalled and step.reason not in known:
         said.append(Announcement(step.reason, step.message[:MESSAGE_LIMIT], warning=True))
     return said
 
 
-def _overdue(status: RotationStatus) -> Condition | None:
-    return next((one for one in status.conditions if one.type == ConditionType.OVERDUE), None)
+def _condition(status: RotationStatus, kind: ConditionType) -> Condition | None:
+    return next((one for one in status.conditions if one.type == kind), None)
 
 
 def _phase_of(status: RotationStatus) -> Phase | None:

@@ -86,7 +86,8 @@ class World:
     """One resource and what was observed around it in this pass.
 
     spec: the validated spec, or the Problem that makes it unusable.
-    conflict: why another resource stands in the way (I6), or None.
+    conflict: why another resource stands in the way (I6), or None. contested: that another one claims what this one
+    has or names; a rotation that runs is not stopped by it.
     fresh_id: the id of the rotation that begins in this pass, if one does.
     rehearsed: the API server agreed, without effect, to the writes that lie ahead.
     armed: the intent to start was written down in this pass, and no call has been made since.
@@ -106,6 +107,7 @@ class World:
     status: RotationStatus
     fresh_id: str
     conflict: Problem | None = None
+    contested: Problem | None = None
     provider: ProviderView | NotSeen = UNOBSERVED
     secret: SecretView | NotSeen | None = UNOBSERVED
     journal: Journal | NotSeen | None = UNOBSERVED
