@@ -26,7 +26,7 @@ from keyturn.cluster import events, rotations
 from keyturn.cluster.client import Kube
 from keyturn.cluster.errors import ClusterError, Conflict, Forbidden, NotFound
 from keyturn.cluster.observer import Observers
-from keyturn.cluster.resources import ROTATIONS
+from keyturn.cluster.resources import NAMESPACES, ROTATIONS
 from keyturn.cluster.secrets import Owner
 from keyturn.controller.accounts import Accounts
 from keyturn.controller.acts import Acts
@@ -37,6 +37,7 @@ from keyturn.controller.queue import LONGEST_DELAY
 from keyturn.controller.spool import Spool
 from keyturn.controller.workers import Again
 from keyturn.rotation.lifecycle import decide
+from keyturn.rotation.policy import Ruling, ruling
 from keyturn.rotation.report import Announcement, Reportable, announcements, report
 from keyturn.rotation.steps import (
     Advance,
@@ -98,6 +99,7 @@ class Reconciler:
         if raw is None:
             self._forget(key)
             return None
+        self._index.settle(key)
         world = self._world(key, raw)
         step = decide(world)
         if isinstance(step, Rest) and (world.deleting or report(world, step) == world.status):
@@ -153,7 +155,11 @@ class Reconciler:
             urgent_request=words.get(URGENT_ANNOTATION),
             namespace=meta["namespace"],
             created=datetime.fromisoformat(meta["creationTimestamp"]),
+            ruling=self._ruling(key, now),
         )
+
+    def _ruling(self, key: Key, now: datetime) -> Ruling:
+        return ruling(self._index.policies_of(key), now)
 
 
 class _Pass:
@@ -172,6 +178,7 @@ class _Pass:
 
     async def run(self) -> Again | None:
         try:
+            await self._know_namespace()
             return await self._loop()
         except Conflict as conflict:
             _log.info("read again: %s", conflict, extra=self._context())
@@ -191,13 +198,19 @@ class _Pass:
             watching = looked and not self._r.stopping
             (self._r._observers.follow if watching else self._r._observers.unfollow)(self._key)
 
+    async def _know_namespace(self) -> None:
+        """A Namespace may be so new that no event has told of its labels yet: no policy is passed over for that."""
+        if self._r._index.coverage.needs(self._key[0]):
+            self._r._index.put_namespace(await self._r._kube.get(NAMESPACES, None, self._key[0]))
+
     async def _loop(self) -> Again | None:
         last: Step | None = None
         for _ in range(_MOST_STEPS):
             # The next process may not be able to find out whether an armed call was made.
             if self._r.stopping and not self._world.armed:
                 return Again(None)
-            self._world = replace(self._world, now=self._r._clock())
+            now = self._r._clock()
+            self._world = replace(self._world, now=now, ruling=self._r._ruling(self._key, now))
             step = decide(self._world)
             _log.debug("next: %s", type(step).__name__, extra=self._context())
             if isinstance(step, Rest | Wait):

@@ -8,7 +8,8 @@ from typing import Final
 
 from keyturn.api.rotation import URGENT_LENGTH, CronInForce, RotationSpec
 from keyturn.api.schedule import InitialPolicy, ScheduleSpec
-from keyturn.rotation.schedule import BadSchedule, Calendar, calendar_of, share_of
+from keyturn.rotation.cron import BadSchedule
+from keyturn.rotation.schedule import Calendar, calendar_of, share_of
 from keyturn.rotation.world import UNOBSERVED, Problem, World
 
 URGENT: Final = "Urgent"

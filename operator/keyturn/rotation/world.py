@@ -11,6 +11,7 @@ from keyturn.api.observed import Consumers, Journal, SecretView
 from keyturn.api.rotation import RolloutSpec, RotationRecord, RotationSpec, RotationStatus, Subject
 from keyturn.api.semantics import Capabilities, Inspection, Outcome, Verification
 from keyturn.rotation.consumers import RolloutView
+from keyturn.rotation.policy import NO_POLICY, Ruling
 
 T = TypeVar("T")
 
@@ -94,6 +95,7 @@ class World:
     disproof: what the provider says of another value than the new one, see Verify.
     cancel_request, resume_request, urgent_request: the user's annotations keyturn.dev/cancel, resume and urgent.
     created: when the resource was created.
+    ruling: what the RotationPolicies that cover it say.
     """
 
     now: datetime
@@ -118,6 +120,7 @@ class World:
     urgent_request: str | None = None
     namespace: str = ""
     created: datetime = datetime(1970, 1, 1, tzinfo=UTC)
+    ruling: Ruling = NO_POLICY
     rehearsed: bool = False
     armed: bool = False
     call: Call | None = None
