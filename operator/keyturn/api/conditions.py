@@ -22,6 +22,7 @@ class ConditionType(StrEnum):
     ROLLOUT_COMPLETE = "RolloutComplete"
     CREDENTIAL_VERIFIED = "CredentialVerified"
     OVERDUE = "Overdue"
+    SCHEDULE_OVERRIDDEN = "ScheduleOverridden"
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
 

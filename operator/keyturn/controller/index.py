@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 from keyturn.api.provider import ProviderKind, account_of
 from keyturn.api.rotation import CANCEL_ANNOTATION, RESUME_ANNOTATION, URGENT_ANNOTATION
 from keyturn.cluster.resources import ROTATIONS
 from keyturn.controller.coverage import Coverage, Labels, shared, version_of
+from keyturn.rotation.gap import begun_at, restarts_of
 from keyturn.rotation.policy import Policy
 from keyturn.rotation.world import Problem
 
@@ -119,6 +121,15 @@ class Index:
     def running(self) -> dict[Key, dict[str, Any]]:
         """`status.rotation` of all rotations that run, or whose beginning is being written."""
         return self._running
+
+    def restarting(self, key: Key) -> dict[tuple[str, str], datetime]:
+        """The workloads that other running rotations of its namespace restart, and when the newest of these began."""
+        found: dict[tuple[str, str], datetime] = {}
+        for other, record in self._running.items():
+            begun = begun_at(record["id"]) if other[0] == key[0] and other != key else None
+            if begun is not None:
+                found |= {target: max(begun, found.get(target, begun)) for target in restarts_of(record)}
+        return found
 
     def policies_of(self, key: Key) -> list[Policy]:
         """The policies that cover a rotation."""

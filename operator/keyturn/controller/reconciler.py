@@ -9,10 +9,10 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from keyturn.api.rotation import (
     CANCEL_ANNOTATION,
@@ -66,6 +66,13 @@ _NOT_SEEN: Final = Wait(
 _PROGRESS_EVERY: Final = timedelta(seconds=2)
 _LONGEST_OUTAGE_DELAY: Final = 10.0
 """An API server that is back is noticed within this time: rotations wait for it."""
+
+
+class _Ruled(TypedDict):
+    """Fields of a World that may change at every moment of a pass."""
+
+    ruling: Ruling
+    restarting: Mapping[tuple[str, str], datetime]
 
 
 class Reconciler:
@@ -148,18 +155,20 @@ class Reconciler:
             finalizer=rotations.has_finalizer(raw),
             spec=Problem("InvalidSpec", str(spec)) if isinstance(spec, Invalid) else spec,
             status=self._status(key, raw),
-            fresh_id=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
+            fresh_id=_fresh_id(now),
             conflict=self._index.conflict(key),
             cancel_request=words.get(CANCEL_ANNOTATION),
             resume_request=words.get(RESUME_ANNOTATION),
             urgent_request=words.get(URGENT_ANNOTATION),
             namespace=meta["namespace"],
             created=datetime.fromisoformat(meta["creationTimestamp"]),
-            ruling=self._ruling(key, now),
+            **self._ruled(key, now),
         )
 
-    def _ruling(self, key: Key, now: datetime) -> Ruling:
-        return ruling(self._index.policies_of(key), now)
+    def _ruled(self, key: Key, now: datetime) -> _Ruled:
+        """What policies say, and what other rotations do that these speak of, as it is known at this moment."""
+        found = ruling(self._index.policies_of(key), now)
+        return _Ruled(ruling=found, restarting=self._index.restarting(key) if found.min_gap is not None else {})
 
 
 class _Pass:
@@ -210,7 +219,7 @@ class _Pass:
             if self._r.stopping and not self._world.armed:
                 return Again(None)
             now = self._r._clock()
-            self._world = replace(self._world, now=now, ruling=self._r._ruling(self._key, now))
+            self._world = replace(self._world, now=now, fresh_id=_fresh_id(now), **self._r._ruled(self._key, now))
             step = decide(self._world)
             _log.debug("next: %s", type(step).__name__, extra=self._context())
             if isinstance(step, Rest | Wait):
@@ -341,6 +350,11 @@ def _after(error: ClusterError) -> Again:
     """When to try again what the API server did not do."""
     delay = error.retry_after.total_seconds() if error.retry_after else None
     return Again(delay, LONGEST_DELAY if error.lasting else _LONGEST_OUTAGE_DELAY)
+
+
+def _fresh_id(now: datetime) -> str:
+    """For a rotation that begins now: `keyturn.rotation.gap` reads the time from it."""
+    return f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
 def _intent(record: RotationRecord) -> Intent:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum, StrEnum
 from typing import Final, Literal, TypeVar
@@ -96,6 +97,8 @@ class World:
     cancel_request, resume_request, urgent_request: the user's annotations keyturn.dev/cancel, resume and urgent.
     created: when the resource was created.
     ruling: what the RotationPolicies that cover it say.
+    restarting: the workloads (kind, name) that rotations of other resources which run are to restart, and when the
+    newest of these began; only where that makes a difference.
     """
 
     now: datetime
@@ -121,6 +124,7 @@ class World:
     namespace: str = ""
     created: datetime = datetime(1970, 1, 1, tzinfo=UTC)
     ruling: Ruling = NO_POLICY
+    restarting: Mapping[tuple[str, str], datetime] = field(default_factory=dict)
     rehearsed: bool = False
     armed: bool = False
     call: Call | None = None
