@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from keyturn.api.policy import POLICY_KIND
 from keyturn.api.rules import ROTATION_KIND
 from tests.api.samples import BLOCKS, CLUSTER, GONE, NAMESPACED, Bad
 
@@ -177,6 +178,29 @@ BAD: Final[tuple[Bad, ...]] = (
     Bad(NAMESPACED, "rateLimit.requestsPerSecond", 0, "must be at least 1"),
     Bad(NAMESPACED, "rateLimit.requestsPerSecond", "10", "must be a whole number"),
     Bad(NAMESPACED, "rateLimit.requestsPerSecond", 2.5, "must be a whole number"),
+    Bad(POLICY_KIND, "namespaceSelector", "billing", "must be an object"),
+    Bad(POLICY_KIND, "namespaceSelector.matchLabels", {"team": "a b"}, "must be the value of a label"),
+    Bad(POLICY_KIND, "rotationSelector.matchExpressions", {"key": "a"}, "must be a list"),
+    Bad(POLICY_KIND, "maxAge", "90d", _DURATION),
+    Bad(POLICY_KIND, "minGap", 60, _DURATION),
+    Bad(POLICY_KIND, "timeZone", "Europe Berlin", "must be the name of a time zone"),
+    Bad(POLICY_KIND, "windows", [_WINDOW] * 11, "must not have more than 10 entries"),
+    Bad(POLICY_KIND, "windows", [{**_WINDOW, "kind": "forbid"}], 'must be "allow" or', field="windows[0].kind"),
+    Bad(POLICY_KIND, "freeze", True, "must be an object"),
+    Bad(POLICY_KIND, "freeze", {}, "is required", field="freeze.reason"),
+    *(Bad(POLICY_KIND, "freeze.reason", value, "must not be") for value in (" ", "a\n", "x" * 257)),
+    *(
+        Bad(POLICY_KIND, "freeze", {"reason": "x", "until": value}, "must be a time such as", field="freeze.until")
+        for value in (
+            *("2027-01-07", "2027-01-07T08:00Z", "2027-01-07T08:00:00", "2027-01-07 08:00:00Z", "1799308800", "never"),
+            *("2027-02-29T08:00:00Z", "2027-01-07T24:00:00Z", "2027-01-07t08:00:00z", "2027-01-07T08:00:00.5Z", 5),
+            *("2027-01-07T08:00:00+24:00", "2027-01-07T08:00:00Z\n", "2027-13-07T08:00:00Z", "9999-12-31T00:00:00Z"),
+        )
+    ),
+    Bad(POLICY_KIND, "concurrency", 5, "must be an object"),
+    Bad(POLICY_KIND, "concurrency.cluster", 0, "must be at least 1"),
+    Bad(POLICY_KIND, "concurrency.perNamespace", 10_001, "must be at most 10000"),
+    Bad(POLICY_KIND, "concurrency.perProvider", "10%", "must be a whole number"),
     # What only a rule refuses.
     Bad(ROTATION_KIND, "secretRef.clientIdKey", "CLIENT_SECRET", "must differ from spec.secretRef.key", by_rule=True),
     Bad(ROTATION_KIND, "secretRef.previousKey", "CLIENT_SECRET", "must differ from spec.secretRef.key", by_rule=True),
@@ -252,6 +276,27 @@ BAD: Final[tuple[Bad, ...]] = (
         *(ROTATION_KIND, "schedule.windows", [_WINDOW, {**_WINDOW, "duration": "14m59s"}]),
         words="must not be shorter than spec.rollout.timeout",
         by_rule=True,
+    ),
+    *(
+        Bad(POLICY_KIND, f"{field}.matchLabels", {key: "x"}, _LABELS, by_rule=True)
+        for field in ("namespaceSelector", "rotationSelector")
+        for key in _NO_LABELS[1:4]
+    ),
+    *(
+        Bad(
+            *(POLICY_KIND, f"{field}.matchExpressions", [{"key": "a", "operator": "In"}]),
+            words="must have values for In and NotIn",
+            by_rule=True,
+        )
+        for field in ("namespaceSelector", "rotationSelector")
+    ),
+    Bad(POLICY_KIND, "maxAge", "59s", "must be between 1m and 87600h", by_rule=True),
+    Bad(POLICY_KIND, "maxAge", "87601h", "must be between 1m and 87600h", by_rule=True),
+    Bad(POLICY_KIND, "minGap", "999ms", "must be between 1s and 168h", by_rule=True),
+    Bad(POLICY_KIND, "minGap", "169h", "must be between 1s and 168h", by_rule=True),
+    *(
+        Bad(POLICY_KIND, "windows", [{**_WINDOW, "duration": duration}], "must last between 1m and", by_rule=True)
+        for duration in ("59s", "8761h")
     ),
     Bad(NAMESPACED, "stytch", GONE, "must hold exactly one provider: stytch", field="", by_rule=True),
     Bad(CLUSTER, "stytch", GONE, "must hold exactly one provider: stytch", field="", by_rule=True),

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from keyturn.api.policy import POLICY_KIND, RotationPolicySpec
 from keyturn.api.provider import ProviderKind, ProviderSpec
 from keyturn.api.rotation import RotationSpec
-from keyturn.api.rules import ROTATION_KIND, Invalid, validate_provider, validate_rotation
+from keyturn.api.rules import ROTATION_KIND, Invalid, validate_policy, validate_provider, validate_rotation
 
 NAMESPACED, CLUSTER = ProviderKind.ROTATION_PROVIDER, ProviderKind.CLUSTER_ROTATION_PROVIDER
 
@@ -29,6 +30,7 @@ BASES: Final[Mapping[str, dict[str, Any]]] = {
         },
         "namespaces": ["billing", "team-*"],
     },
+    POLICY_KIND: {"maxAge": "720h"},
 }
 
 
@@ -119,8 +121,10 @@ def label(sample: Sample) -> str:
     return f"{sample.kind}-{sample.change}-{value if value.isprintable() and len(value) < 30 else 'odd'}"
 
 
-def validate(kind: str, spec: object) -> RotationSpec | ProviderSpec | Invalid:
+def validate(kind: str, spec: object) -> RotationSpec | ProviderSpec | RotationPolicySpec | Invalid:
     """What the operator says of a spec."""
+    if kind == POLICY_KIND:
+        return validate_policy(spec)
     return validate_rotation(spec) if kind == ROTATION_KIND else validate_provider(spec, ProviderKind(kind))
 
 
@@ -233,6 +237,30 @@ GOOD: Final[tuple[Good, ...]] = (
     Good(NAMESPACED, {"janrain.readBack.baseUrl": "http://localhost:8080"}, "janrain"),
     Good(NAMESPACED, {"snaptrade.baseUrl": "https://api.snaptrade.com/api/v1"}, "snaptrade"),
     Good(CLUSTER, {"stytch.baseUrl": "https://proxy.example.com:8443/stytch/"}),
+    Good(
+        POLICY_KIND,
+        {
+            "maxAge": "2160h",
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "billing"}},
+            "rotationSelector": {"matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["test"]}]},
+            "windows": [
+                {"kind": "allow", "schedule": "0 2 * * *", "duration": "1m", "timeZone": "Asia/Tokyo"},
+                {"kind": "deny", "schedule": "0 0 * * 5L", "duration": "8760h"},
+            ],
+            "timeZone": "Europe/Berlin",
+            "freeze": {"reason": "year-end close: größer, see CHG-17", "until": "2027-01-07T08:00:00+01:00"},
+            "minGap": "1h",
+            "concurrency": {"cluster": 20, "perNamespace": 1, "perProvider": 10000},
+        },
+    ),
+    Good(POLICY_KIND, {"maxAge": GONE}),
+    Good(POLICY_KIND, {"maxAge": "1m", "minGap": "1s", "namespaceSelector": {}, "rotationSelector": None}),
+    Good(POLICY_KIND, {"maxAge": "87600h", "minGap": "168h", "windows": None, "concurrency": None, "freeze": None}),
+    Good(POLICY_KIND, {"freeze": {"reason": "x"}, "concurrency": {}, "notYetInvented": 1}),
+    *(
+        Good(POLICY_KIND, {"freeze": {"reason": "x", "until": time}})
+        for time in ("2028-02-29T23:59:59Z", "2026-12-31T00:00:00-23:59", None)
+    ),
     *(
         Good(NAMESPACED, {"stytch.baseUrl": url})
         for url in (

@@ -9,12 +9,13 @@ import pytest
 import yaml
 
 from keyturn.api.crd import crds, schema_for, write
+from keyturn.api.policy import POLICY_KIND
 from keyturn.api.provider import ProviderKind
 from keyturn.api.rules import PROVIDER_BLOCKS, ROTATION_KIND, Invalid
 from tests.api.samples import BASES, complete, validate
 
 ROOT = Path(__file__).parents[2]
-KINDS = [ROTATION_KIND, *ProviderKind]
+KINDS = [ROTATION_KIND, *ProviderKind, POLICY_KIND]
 
 
 def test_committed_files_are_fresh(tmp_path: Path) -> None:
@@ -137,6 +138,7 @@ def test_names_and_scopes() -> None:
         "clientsecretrotations.keyturn.dev": ("ClientSecretRotation", "Namespaced", ["csrot"]),
         "rotationproviders.keyturn.dev": ("RotationProvider", "Namespaced", []),
         "clusterrotationproviders.keyturn.dev": ("ClusterRotationProvider", "Cluster", []),
+        "rotationpolicies.keyturn.dev": ("RotationPolicy", "Cluster", []),
     }
 
 

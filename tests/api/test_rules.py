@@ -14,8 +14,9 @@ from celpy.adapter import json_to_cel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keyturn.api.base import DURATION_PATTERN
+from keyturn.api.base import DURATION_PATTERN, TIME_PATTERN, KubeModel
 from keyturn.api.crd import schema_for
+from keyturn.api.policy import POLICY_KIND, RotationPolicySpec
 from keyturn.api.provider import ProviderKind, ProviderSpec
 from keyturn.api.rotation import RotationSpec, SelectorOperator
 from keyturn.api.rule import Rule
@@ -132,7 +133,7 @@ def test_an_offending_value_is_never_repeated(kind: str, path: tuple[str, ...], 
 
 def test_every_pattern_has_words_for_users() -> None:
     patterns = {schema["pattern"] for kind in BASES for _, schema in leaves(spec_schema(kind)) if "pattern" in schema}
-    assert patterns == {*_PATTERNS, DURATION_PATTERN}
+    assert patterns == {*_PATTERNS, DURATION_PATTERN, TIME_PATTERN}
 
 
 def test_the_table_of_blocks_names_all_providers() -> None:
@@ -158,9 +159,15 @@ def cel_verdict(kind: str, rule: Rule[Any], spec: dict[str, Any]) -> bool:
     return bool(program(rule.cel).evaluate({"self": json_to_cel(escaped(known))}))
 
 
-def model(kind: str, spec: dict[str, Any]) -> RotationSpec | ProviderSpec:
-    known = without_nulls(spec)
-    return (RotationSpec if kind == ROTATION_KIND else ProviderSpec).model_validate(known)
+MODELS: dict[str, type[KubeModel]] = {
+    ROTATION_KIND: RotationSpec,
+    POLICY_KIND: RotationPolicySpec,
+    **dict.fromkeys(map(str, ProviderKind), ProviderSpec),
+}
+
+
+def model(kind: str, spec: dict[str, Any]) -> KubeModel:
+    return MODELS[kind].model_validate(without_nulls(spec))
 
 
 BY_RULES: list[Sample] = [*GOOD, *(sample for sample in BAD if sample.by_rule)]
@@ -184,7 +191,7 @@ def test_every_rule_is_broken_by_a_sample_of_its_own(kind: str, rule: Rule[Any])
 
 def shared_with(kind: str) -> str:
     """Rules about all providers have their samples with the namespaced kind."""
-    return kind if kind == ROTATION_KIND else ProviderKind.ROTATION_PROVIDER
+    return ProviderKind.ROTATION_PROVIDER if kind in set(ProviderKind) else kind
 
 
 @pytest.mark.parametrize(("kind", "rule"), ALL_RULES, ids=lambda part: getattr(part, "field", part))
@@ -231,13 +238,13 @@ expressions = st.fixed_dictionaries(
     {"key": st.just("a"), "operator": st.sampled_from(list(SelectorOperator))},
     optional={"values": st.lists(st.just("a"), max_size=2)},
 )
+selectors = optional(
+    matchLabels=st.dictionaries(labels, st.just("a"), max_size=2), matchExpressions=st.lists(expressions, max_size=2)
+)
 rollouts = optional(
     discover=st.booleans(),
     targets=st.lists(st.just({"kind": "Deployment", "name": "a"}), max_size=1),
-    selector=optional(
-        matchLabels=st.dictionaries(labels, st.just("a"), max_size=2),
-        matchExpressions=st.lists(expressions, max_size=2),
-    ),
+    selector=selectors,
     timeout=durations,
     waveSoak=durations,
     volumeRefresh=durations,
@@ -275,9 +282,22 @@ providers = optional(
 )
 
 
+policies = optional(
+    namespaceSelector=selectors,
+    rotationSelector=selectors,
+    maxAge=durations,
+    minGap=durations,
+    windows=st.lists(windows, max_size=2),
+)
+
+
 @settings(max_examples=100, deadline=None)
 @given(
-    st.one_of(rotations.map(lambda spec: (ROTATION_KIND, spec)), st.tuples(st.sampled_from(ProviderKind), providers))
+    st.one_of(
+        rotations.map(lambda spec: (ROTATION_KIND, spec)),
+        st.tuples(st.sampled_from(ProviderKind), providers),
+        policies.map(lambda spec: (POLICY_KIND, spec)),
+    )
 )
 def test_cel_and_the_operator_agree_on_anything(case: tuple[str, dict[str, Any]]) -> None:
     kind, spec = case
@@ -307,4 +327,4 @@ def test_no_json_makes_validation_fail(kind: str, data: st.DataObject) -> None:
         with contextlib.suppress(AttributeError, TypeError):  # an earlier value has no such place
             spec = put(spec, path, value)
     answer = validate(kind, json.loads(json.dumps(spec)))
-    assert isinstance(answer, Invalid | RotationSpec | ProviderSpec)
+    assert isinstance(answer, Invalid | RotationSpec | ProviderSpec | RotationPolicySpec)

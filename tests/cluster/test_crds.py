@@ -14,6 +14,7 @@ import yaml
 from keyturn.api.base import API_VERSION
 from keyturn.api.conditions import ConditionStatus, ConditionType, merge_conditions
 from keyturn.api.crd import schema_for
+from keyturn.api.policy import POLICY_KIND
 from keyturn.api.provider import ProviderKind, ProviderStatus
 from keyturn.api.rotation import (
     CronInForce,
@@ -85,6 +86,8 @@ def kubectl(control_plane: ControlPlane, namespace: str) -> Kubectl:
 
 
 def collection(kind: str, namespace: str) -> str:
+    if kind == POLICY_KIND:
+        return f"/apis/{API_VERSION}/rotationpolicies"
     inner = "" if kind == ProviderKind.CLUSTER_ROTATION_PROVIDER else f"/namespaces/{namespace}"
     return f"/apis/{API_VERSION}{inner}/{kind.lower()}s"
 

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyturn.api.schedule import CRON_PATTERN, ScheduleSpec
-from keyturn.rotation.schedule import BadSchedule, Calendar, Times, calendar_of, share_of
+from keyturn.rotation.cron import BadSchedule, Times
+from keyturn.rotation.schedule import Calendar, calendar_of, share_of
 
 SECOND, MINUTE, HOUR, DAY = (timedelta(**{unit: 1}) for unit in ("seconds", "minutes", "hours", "days"))
 START = datetime(2025, 1, 1, tzinfo=UTC)

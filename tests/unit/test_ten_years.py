@@ -69,6 +69,7 @@ def test_ten_years(schedule: dict[str, str], windows: list[dict[str, str]], zone
         found = next_rotation(world, spec)
         assert isinstance(found, Next)
         assert found.due is not None
+        assert found.begins is not None
         if found.begins > world.now:
             told = world.status.next_rotation_time
             assert told == found.begins

@@ -16,6 +16,12 @@ API_VERSION = f"{GROUP}/{VERSION}"
 # GEP-2257, the duration format of the Gateway API: what Go and Python both read, without signs and fractions.
 DURATION_PATTERN = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"
 DURATION_MAX_LENGTH = 28
+# RFC 3339 as people write it, to the second. What days there are is left to a calendar.
+TIME_PATTERN = (
+    r"^[12][0-9]{3}-[01][0-9]-[0-3][0-9]T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
+    r"(Z|[-+]([01][0-9]|2[0-3]):[0-5][0-9])$"
+)
+TIME_MAX_LENGTH = 25
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 SECRET_KEY_PATTERN = r"^[-._a-zA-Z0-9]+$"
 LABEL_KEY_PATTERN = r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?/)?[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?$"
@@ -50,6 +56,19 @@ def format_duration(value: timedelta) -> str:
     return "".join(parts) or "0s"
 
 
+def parse_time(text: object) -> datetime:
+    """Read a time with its zone ("2026-12-31T18:00:00Z"); ValueError names the format on anything else."""
+    if isinstance(text, datetime):
+        return text
+    wanted = 'must be a time such as "2026-12-31T18:00:00Z"'
+    if not isinstance(text, str) or not re.fullmatch(TIME_PATTERN[1:-1], text):
+        raise ValueError(wanted)
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(wanted) from None
+
+
 def format_time(value: datetime) -> str:
     """Write a time as metav1.Time does: RFC 3339 in UTC, to the second."""
     return _utc(value, "seconds")
@@ -76,6 +95,14 @@ Time = Annotated[
     datetime,
     PlainSerializer(format_time, return_type=str),
     WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+
+# A time in a spec, where an API server and the operator must understand the same texts.
+WrittenTime = Annotated[
+    datetime,
+    BeforeValidator(parse_time),
+    PlainSerializer(format_time, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": TIME_PATTERN, "maxLength": TIME_MAX_LENGTH}),
 ]
 
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=NAME_PATTERN)]

@@ -23,6 +23,7 @@ class ConditionType(StrEnum):
     CREDENTIAL_VERIFIED = "CredentialVerified"
     OVERDUE = "Overdue"
     CONTESTED = "Contested"
+    SCHEDULE_OVERRIDDEN = "ScheduleOverridden"
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
 

@@ -19,6 +19,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from keyturn.api.base import GROUP, VERSION, KubeModel, format_duration
 from keyturn.api.conditions import Condition
+from keyturn.api.policy import POLICY_KIND, RotationPolicySpec, RotationPolicyStatus
 from keyturn.api.provider import ProviderKind, ProviderSpec, ProviderStatus
 from keyturn.api.rotation import RotationSpec, RotationStatus
 from keyturn.api.rules import ROTATION_KIND, RULES
@@ -66,6 +67,15 @@ _ROTATION_COLUMNS = (
     _AGE,
     _column("Reason", ".status.conditions[0].reason", wide=True),
 )
+_POLICY_COLUMNS = (
+    _column("Max Age", ".spec.maxAge"),
+    _column("Freeze", ".spec.freeze.reason"),
+    _column("Until", ".spec.freeze.until"),
+    _column("Rotations", ".status.rotations", "integer"),
+    _column("Ready", _condition("Ready", "status")),
+    _AGE,
+    _column("Reason", _condition("Ready", "reason"), wide=True),
+)
 _PROVIDER_COLUMNS = (
     _column("Ready", _condition("Ready", "status")),
     _AGE,
@@ -83,6 +93,7 @@ class _Resource:
     status: type[KubeModel]
     columns: tuple[dict[str, Any], ...]
     short_names: tuple[str, ...] = ()
+    plural: str | None = None
 
 
 _RESOURCES: Final[Mapping[str, _Resource]] = {
@@ -107,6 +118,14 @@ _RESOURCES: Final[Mapping[str, _Resource]] = {
         ProviderSpec,
         ProviderStatus,
         _PROVIDER_COLUMNS,
+    ),
+    POLICY_KIND: _Resource(
+        "Rules for many rotations at once: how old secrets may become, and when and how many rotations may run.",
+        "Cluster",
+        RotationPolicySpec,
+        RotationPolicyStatus,
+        _POLICY_COLUMNS,
+        plural="rotationpolicies",
     ),
 }
 
@@ -141,7 +160,7 @@ def write(folder: Path) -> list[Path]:
 
 
 def _definition(kind: str, resource: _Resource) -> dict[str, Any]:
-    plural = f"{kind.lower()}s"
+    plural = resource.plural or f"{kind.lower()}s"
     names: dict[str, Any] = {"kind": kind, "listKind": f"{kind}List", "plural": plural, "singular": kind.lower()}
     if resource.short_names:
         names["shortNames"] = list(resource.short_names)

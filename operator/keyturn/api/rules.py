@@ -22,6 +22,8 @@ from keyturn.api.base import (
     SECRET_KEY_PATTERN,
     KubeModel,
 )
+from keyturn.api.policy import POLICY_KIND, RotationPolicySpec
+from keyturn.api.policy_rules import POLICY
 from keyturn.api.provider import (
     BASE_URL_PATTERN,
     NAMESPACE_PATTERN,
@@ -30,10 +32,11 @@ from keyturn.api.provider import (
     ProviderKind,
     ProviderSpec,
 )
-from keyturn.api.rotation import CLIENT_ID_PATTERN, RestartPolicy, RotationSpec, SelectorOperator
+from keyturn.api.rotation import CLIENT_ID_PATTERN, RestartPolicy, RotationSpec
 from keyturn.api.rule import Rule, Violation, between
 from keyturn.api.schedule import CRON_PATTERN, TIME_ZONE_PATTERN
 from keyturn.api.schedule_rules import SCHEDULE
+from keyturn.api.selector_rules import selector_rules
 
 ROTATION_KIND: Final = "ClientSecretRotation"
 PROVIDER_BLOCKS: Final = ("stytch", "janrain", "snaptrade")
@@ -102,29 +105,7 @@ _ROTATION: Final[tuple[Rule[RotationSpec], ...]] = (
         "self.rollout.discover || size(self.rollout.targets) > 0 || has(self.rollout.selector)",
         lambda spec: spec.rollout.discover or bool(spec.rollout.targets) or spec.rollout.selector is not None,
     ),
-    Rule(
-        "rollout.selector.matchLabels",
-        "must have labels as keys, such as app.kubernetes.io/name",
-        "!has(self.rollout.selector)"
-        f" || self.rollout.selector.matchLabels.all(key, key.matches(r'{LABEL_KEY_PATTERN}'))",
-        lambda spec: (
-            spec.rollout.selector is None
-            or all(re.fullmatch(LABEL_KEY_PATTERN, key) for key in spec.rollout.selector.match_labels)
-        ),
-    ),
-    Rule(
-        "rollout.selector.matchExpressions",
-        "must have values for In and NotIn, and none for Exists and DoesNotExist",
-        "!has(self.rollout.selector) || self.rollout.selector.matchExpressions.all(one,"
-        " (one.operator in ['In', 'NotIn']) == (size(one.values) > 0))",
-        lambda spec: (
-            spec.rollout.selector is None
-            or all(
-                (one.operator in (SelectorOperator.IN, SelectorOperator.NOT_IN)) == bool(one.values)
-                for one in spec.rollout.selector.match_expressions
-            )
-        ),
-    ),
+    *selector_rules("rollout.selector", lambda spec: spec.rollout.selector),
     between("verify.timeout", "1s", "1h", lambda spec: spec.verify.timeout),
     # Janrain's range, the only one known where the caller chooses.
     between("overlap", "0s", "168h", lambda spec: spec.overlap),
@@ -215,6 +196,7 @@ RULES: Final[Mapping[str, tuple[Rule[Any], ...]]] = {
     ROTATION_KIND: _ROTATION,
     ProviderKind.ROTATION_PROVIDER: (*_PROVIDER, _NO_NAMESPACES, *map(_no_namespace, PROVIDER_BLOCKS)),
     ProviderKind.CLUSTER_ROTATION_PROVIDER: (*_PROVIDER, _NAMESPACES, *map(_namespace, PROVIDER_BLOCKS)),
+    POLICY_KIND: POLICY,
 }
 
 
@@ -226,6 +208,11 @@ def validate_rotation(spec: object) -> RotationSpec | Invalid:
 def validate_provider(spec: object, kind: ProviderKind) -> ProviderSpec | Invalid:
     """The spec of a RotationProvider or ClusterRotationProvider, or what is wrong with it."""
     return _validate(ProviderSpec, spec, RULES[kind])
+
+
+def validate_policy(spec: object) -> RotationPolicySpec | Invalid:
+    """The spec of a RotationPolicy, or what is wrong with it."""
+    return _validate(RotationPolicySpec, spec, RULES[POLICY_KIND])
 
 
 def _validate(model: type[Spec], spec: object, rules: tuple[Rule[Spec], ...]) -> Spec | Invalid:

@@ -24,8 +24,8 @@ def _within_schedule(
     )
 
 
-_LONGEST_INTERVAL: Final = "87600h"
-_LONGEST_WINDOW: Final = "8760h"
+LONGEST_INTERVAL: Final = "87600h"
+LONGEST_WINDOW: Final = "8760h"
 
 SCHEDULE: Final[tuple[Rule[RotationSpec], ...]] = (
     _within_schedule(
@@ -36,11 +36,11 @@ SCHEDULE: Final[tuple[Rule[RotationSpec], ...]] = (
     ),
     _within_schedule(
         "interval",
-        f"must be between 1m and {_LONGEST_INTERVAL}",
+        f"must be between 1m and {LONGEST_INTERVAL}",
         "!has(schedule.interval) || (duration(schedule.interval) >= duration('1m')"
-        f" && duration(schedule.interval) <= duration('{_LONGEST_INTERVAL}'))",
+        f" && duration(schedule.interval) <= duration('{LONGEST_INTERVAL}'))",
         lambda schedule, _: (
-            schedule.interval is None or timedelta(minutes=1) <= schedule.interval <= parse_duration(_LONGEST_INTERVAL)
+            schedule.interval is None or timedelta(minutes=1) <= schedule.interval <= parse_duration(LONGEST_INTERVAL)
         ),
     ),
     _within_schedule(
@@ -58,11 +58,11 @@ SCHEDULE: Final[tuple[Rule[RotationSpec], ...]] = (
     ),
     _within_schedule(
         "windows",
-        f"must last between 1m and {_LONGEST_WINDOW} each",
+        f"must last between 1m and {LONGEST_WINDOW} each",
         "schedule.windows.all(one, duration(one.duration) >= duration('1m')"
-        f" && duration(one.duration) <= duration('{_LONGEST_WINDOW}'))",
+        f" && duration(one.duration) <= duration('{LONGEST_WINDOW}'))",
         lambda schedule, _: all(
-            timedelta(minutes=1) <= one.duration <= parse_duration(_LONGEST_WINDOW) for one in schedule.windows
+            timedelta(minutes=1) <= one.duration <= parse_duration(LONGEST_WINDOW) for one in schedule.windows
         ),
     ),
     _within_schedule(

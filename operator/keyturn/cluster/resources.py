@@ -12,6 +12,8 @@ PROVIDERS: Final = Resource(API_VERSION, "rotationproviders", "RotationProvider"
 CLUSTER_PROVIDERS: Final = Resource(
     API_VERSION, "clusterrotationproviders", "ClusterRotationProvider", namespaced=False
 )
+POLICIES: Final = Resource(API_VERSION, "rotationpolicies", "RotationPolicy", namespaced=False)
+NAMESPACES: Final = Resource("v1", "namespaces", "Namespace", namespaced=False)
 SECRETS: Final = Resource("v1", "secrets", "Secret")
 PODS: Final = Resource("v1", "pods", "Pod")
 EVENTS: Final = Resource("v1", "events", "Event")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 from keyturn.api.provider import ProviderKind, account_of
 from keyturn.api.rotation import CANCEL_ANNOTATION, RESUME_ANNOTATION, URGENT_ANNOTATION
 from keyturn.cluster.resources import ROTATIONS
+from keyturn.controller.coverage import Coverage, Labels, shared, version_of
+from keyturn.rotation.gap import begun_at, restarts_of
+from keyturn.rotation.policy import Policy
 from keyturn.rotation.world import Problem
 
 Key = tuple[str, str]
@@ -52,6 +56,8 @@ class Index:
         self._by_provider: defaultdict[ProviderKey, set[Key]] = defaultdict(set)
         self._by_secret: defaultdict[Key, set[Key]] = defaultdict(set)
         self._by_client: defaultdict[str, set[Key]] = defaultdict(set)
+        self._running: dict[Key, dict[str, Any]] = {}
+        self.coverage = Coverage()
 
     def __len__(self) -> int:
         return len(self._rotations)
@@ -72,10 +78,11 @@ class Index:
         """Take in an object as it was read; the answer is which rotations may be affected by what changed."""
         key = key_of(raw)
         known = self._rotations.get(key)
-        if known is not None and _version(known) >= _version(raw):
+        if known is not None and version_of(known) >= version_of(raw):
             return set()
         kept = _trim(raw)
         self._rotations[key] = kept
+        self.settle(key)
         if known is not None and known["spec"] == kept["spec"] and _claims(known) == _claims(kept):
             return set() if self._echo(key, known, kept) else {key}
         affected = self._unlink(key, known) if known is not None else set()
@@ -90,11 +97,66 @@ class Index:
         """Forget an object that is gone; the answer is which other rotations may be affected."""
         known = self._rotations.pop(key, None)
         self._expected.pop(key, None)
+        self._running.pop(key, None)
         return self._unlink(key, known) - {key} if known is not None else set()
 
     def expect_status(self, key: Key, status: dict[str, Any]) -> None:
-        """This status is about to be written by us: nobody needs to be woken when it comes back."""
+        """This status is about to be written by us: nobody needs to be woken when it comes back.
+
+        A rotation that it lets begin counts as running from now on, so that no other one begins on what is known from
+        before.
+        """
         self._expected[key] = status
+        if status.get("rotation"):
+            self._running[key] = status["rotation"]
+
+    def settle(self, key: Key) -> None:
+        """Go by what was read of a rotation, whatever became of a status that was about to be written."""
+        record = ((self._rotations.get(key) or {}).get("status") or {}).get("rotation")
+        if record:
+            self._running[key] = record
+        else:
+            self._running.pop(key, None)
+
+    def running(self) -> dict[Key, dict[str, Any]]:
+        """`status.rotation` of all rotations that run, or whose beginning is being written."""
+        return self._running
+
+    def restarting(self, key: Key) -> dict[tuple[str, str], datetime]:
+        """The workloads that other running rotations of its namespace restart, and when the newest of these began."""
+        found: dict[tuple[str, str], datetime] = {}
+        for other, record in self._running.items():
+            begun = begun_at(record["id"]) if other[0] == key[0] and other != key else None
+            if begun is not None:
+                found |= {target: max(begun, found.get(target, begun)) for target in restarts_of(record)}
+        return found
+
+    def policies_of(self, key: Key) -> list[Policy]:
+        """The policies that cover a rotation."""
+        labels = labels_of(self._rotations.get(key))
+        return self.coverage.covering(key[0], labels) if labels is not None else []
+
+    def covered(self, policy: str) -> set[Key]:
+        """The rotations that a policy covers."""
+        return {
+            key for key, raw in self._rotations.items() if self.coverage.covers(policy, key[0], labels_of(raw) or {})
+        }
+
+    def put_policy(self, raw: dict[str, Any]) -> set[Key]:
+        """Take in a policy as it was read; the answer is which rotations may be affected by what changed."""
+        name = raw["metadata"]["name"]
+        before = self.covered(name)
+        return before | self.covered(name) if self.coverage.put_policy(raw) else set()
+
+    def drop_policy(self, name: str) -> set[Key]:
+        affected = self.covered(name)
+        self.coverage.drop_policy(name)
+        return affected
+
+    def put_namespace(self, raw: dict[str, Any]) -> set[Key]:
+        """Take in a Namespace as it was read; the answer is which rotations may be affected by what changed."""
+        name = raw["metadata"]["name"]
+        return {key for key in self._rotations if key[0] == name} if self.coverage.put_namespace(raw) else set()
 
     def _echo(self, key: Key, known: dict[str, Any], kept: dict[str, Any]) -> bool:
         before, after = ({**raw["metadata"], "resourceVersion": ""} for raw in (known, kept))
@@ -107,7 +169,7 @@ class Index:
     def put_provider(self, raw: dict[str, Any]) -> set[Key]:
         key = provider_key_of(raw)
         known = self._providers.get(key)
-        if known is not None and _version(known) >= _version(raw):
+        if known is not None and version_of(known) >= version_of(raw):
             return set()
         self._providers[key] = _trim(raw)
         unchanged = known is not None and known.get("spec") == raw.get("spec")
@@ -215,14 +277,16 @@ def _trim(raw: dict[str, Any]) -> dict[str, Any]:
     words = {name: text for name, text in (raw["metadata"].get("annotations") or {}).items() if name in _WORDS}
     if words:
         meta["annotations"] = words
+    if raw["kind"] == ROTATIONS.kind and raw["metadata"].get("labels"):
+        meta["labels"] = shared(raw["metadata"])
     if raw["kind"] == ROTATIONS.kind and raw.get("status"):
         kept["status"] = raw["status"]
     return kept
 
 
-def _version(raw: dict[str, Any]) -> int:
-    """resourceVersions are opaque by contract, but ordered by KEP-5504 and in every API server there has been."""
-    return int(raw["metadata"]["resourceVersion"])
+def labels_of(rotation: dict[str, Any] | None) -> Labels | None:
+    """The labels of a rotation of the index; None where there is no such rotation."""
+    return rotation["metadata"].get("labels", {}) if rotation is not None else None
 
 
 def _claims(raw: dict[str, Any]) -> tuple[_Claim, ...]:

@@ -18,16 +18,15 @@ from typing import Any, Final, TypeVar
 
 import kopf
 
-from keyturn.api.base import GROUP, VERSION
 from keyturn.cluster.client import Kube
-from keyturn.cluster.resources import CLUSTER_PROVIDERS, PROVIDERS, ROTATIONS
+from keyturn.cluster.resources import CLUSTER_PROVIDERS, NAMESPACES, POLICIES, PROVIDERS, ROTATIONS
 from keyturn.controller.source import Seen
 
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-_KINDS: Final = (ROTATIONS.plural, PROVIDERS.plural, CLUSTER_PROVIDERS.plural)
+_KINDS: Final = (ROTATIONS, PROVIDERS, CLUSTER_PROVIDERS, POLICIES, NAMESPACES)
 _RESTART_SECONDS: Final = 2.0
 _STOP_SECONDS: Final = 10.0
 _END_SECONDS: Final = 7.0
@@ -109,9 +108,10 @@ class KopfSource:
             credentials = await self._at_home(self._kube.credentials())
             return kopf.ConnectionInfo(**credentials, expiration=datetime.now(UTC) + _CREDENTIALS_LIFE)
 
-        for plural in _KINDS:
+        for resource in _KINDS:
+            group, _, version = resource.api_version.rpartition("/")
 
-            @kopf.on.event(GROUP, VERSION, plural, registry=registry)
+            @kopf.on.event(group, version, resource.plural, registry=registry)
             async def event(event: kopf.RawEvent, **_: Any) -> None:
                 raw: Any = event["object"]
                 self._home.call_soon_threadsafe(self._seen, raw, event["type"] == "DELETED")

@@ -33,6 +33,7 @@ class QueueName(StrEnum):
 
     ROTATIONS = "rotations"
     PROVIDERS = "providers"
+    POLICIES = "policies"
 
 
 class Priority(StrEnum):
@@ -102,7 +103,7 @@ ROTATIONS: Final = Family(
     {
         **_PROVIDER,
         "result": frozenset(Result),
-        "reason": frozenset({"RotationRequest", "Recovered", "Schedule", "Urgent"}),
+        "reason": frozenset({"MaxAge", "RotationRequest", "Recovered", "Schedule", "Urgent"}),
     },
 )
 PHASES: Final = Family(

@@ -17,14 +17,15 @@ from typing import Any, Final
 from keyturn.cluster.client import Kube
 from keyturn.cluster.leases import LeaseObject
 from keyturn.cluster.observer import Observers
-from keyturn.cluster.resources import ROTATIONS
+from keyturn.cluster.resources import NAMESPACES, POLICIES, ROTATIONS
 from keyturn.controller.accounts import Accounts
 from keyturn.controller.census import census
 from keyturn.controller.endpoints import Endpoints
-from keyturn.controller.index import Index, Key, ProviderKey, key_of, provider_key_of, said_something
+from keyturn.controller.index import Index, Key, ProviderKey, key_of, labels_of, provider_key_of, said_something
 from keyturn.controller.kopf_source import KopfSource
 from keyturn.controller.leadership import Leadership, Timing, new_identity
 from keyturn.controller.metrics import BUSY, DEPTH, LEADER, Metrics, Priority, QueueName, Samples
+from keyturn.controller.policies import RECOUNT_SECONDS, PolicyReconciler
 from keyturn.controller.providers import ProviderReconciler
 from keyturn.controller.queue import WorkQueue
 from keyturn.controller.reconciler import Reconciler
@@ -91,6 +92,7 @@ class Controller:
         self._swept = asyncio.Event()
         self._rotations: WorkQueue[Key] = WorkQueue(lambda key: key[0], _waited(metrics, QueueName.ROTATIONS))
         self._providers: WorkQueue[ProviderKey] = WorkQueue(_tenant, _waited(metrics, QueueName.PROVIDERS))
+        self._policies: WorkQueue[str] = WorkQueue(lambda name: name, _waited(metrics, QueueName.POLICIES))
         self._working = False
         acting = kube.restricted(leadership.check)
         self._turns = Turns(self._turn_has_come, clock, metrics.turn_waited)
@@ -102,6 +104,7 @@ class Controller:
         self._checks = ProviderReconciler(
             acting, self.index, self._accounts, self._wake, clock, settings.provider_interval, self._turns
         )
+        self._rulings = PolicyReconciler(acting, self.index, self._wake, clock)
         self._sweep = Sweep(kube, self.index, self.seen, settings.sweep_interval)
         count = settings.workers
         self._workers = Workers(
@@ -110,23 +113,62 @@ class Controller:
         self._provider_workers = Workers(
             self._providers, self._checks.reconcile, count, partial(metrics.reconciled, QueueName.PROVIDERS)
         )
+        self._policy_workers = Workers(
+            self._policies, self._rulings.reconcile, min(count, 1), partial(metrics.reconciled, QueueName.POLICIES)
+        )
+        self._all_workers = (self._workers, self._provider_workers, self._policy_workers)
         metrics.observe(self.samples)
 
     def seen(self, raw: dict[str, Any], deleted: bool) -> None:
-        """Take in an event about one of Keyturn's own objects."""
+        """Take in an event about an object of Keyturn's own kinds, or a Namespace."""
         if raw["kind"] == ROTATIONS.kind:
-            key = key_of(raw)
-            before = self.index.rotation(key)
-            affected = self.index.drop_rotation(key) | {key} if deleted else self.index.put_rotation(raw)
-            if key in affected and said_something(before, self.index.rotation(key)):
-                self._wake({key}, urgent=True)
+            self._seen_rotation(raw, deleted)
+        elif raw["kind"] == POLICIES.kind:
+            self._seen_policy(raw, deleted)
+        elif raw["kind"] == NAMESPACES.kind:
+            if deleted:
+                self.index.coverage.drop_namespace(raw["metadata"]["name"])
+            else:
+                self._covered_anew(self.index.put_namespace(raw))
         else:
-            provider = provider_key_of(raw)
-            known = self.index.provider(provider)
-            affected = self.index.drop_provider(provider) if deleted else self.index.put_provider(raw)
-            # What is only our own word in its status is no reason to ask the provider again.
-            if self._working and said_something(known, self.index.provider(provider)):
-                self._providers.add(provider, urgent=True)
+            self._seen_provider(raw, deleted)
+
+    def _seen_rotation(self, raw: dict[str, Any], deleted: bool) -> None:
+        key = key_of(raw)
+        before = self.index.rotation(key)
+        affected = self.index.drop_rotation(key) | {key} if deleted else self.index.put_rotation(raw)
+        after = self.index.rotation(key)
+        if key in affected and said_something(before, after):
+            self._wake({key}, urgent=True)
+        if labels_of(before) != labels_of(after):
+            self._covered_anew(set())
+        self._wake(affected)
+
+    def _seen_policy(self, raw: dict[str, Any], deleted: bool) -> None:
+        name, coverage = raw["metadata"]["name"], self.index.coverage
+        before = coverage.policies().get(name)
+        affected = self.index.drop_policy(name) if deleted else self.index.put_policy(raw)
+        if self._working and said_something(before, coverage.policies().get(name)):
+            self._policies.add(name, urgent=True)
+        policy = coverage.policy(name)
+        # What begins with a maximum age goes by a time that is not known yet: its rotations are woken when it is.
+        if policy is None or not policy.awaits_its_time:
+            self._wake(affected)
+
+    def _covered_anew(self, affected: set[Key]) -> None:
+        """Other policies cover these, and policies may cover another number of rotations than before."""
+        if self._working:
+            for name in self.index.coverage.policies():
+                self._policies.add_after(name, RECOUNT_SECONDS)
+        self._wake(affected)
+
+    def _seen_provider(self, raw: dict[str, Any], deleted: bool) -> None:
+        provider = provider_key_of(raw)
+        known = self.index.provider(provider)
+        affected = self.index.drop_provider(provider) if deleted else self.index.put_provider(raw)
+        # What is only our own word in its status is no reason to ask the provider again.
+        if self._working and said_something(known, self.index.provider(provider)):
+            self._providers.add(provider, urgent=True)
         self._wake(affected)
 
     def _wake(self, keys: set[Key], *, urgent: bool = False) -> None:
@@ -156,7 +198,7 @@ class Controller:
         _log.info("stopping: %d passes under way", self._workers.busy)
         sweeping.cancel()
         self._reconciler.stopping = True
-        await asyncio.gather(self._workers.drain(), self._provider_workers.drain())
+        await asyncio.gather(*(workers.drain() for workers in self._all_workers))
         campaign.cancel()
         await asyncio.gather(sweeping, campaign, return_exceptions=True)
         await self._observers.aclose()
@@ -179,11 +221,12 @@ class Controller:
         finally:
             self._working = False
             self._reconciler.stopping = True
-            self._workers.halt()
-            self._provider_workers.halt()
+            for workers in self._all_workers:
+                workers.halt()
             self._rotations.clear()
             self._providers.clear()
             self._turns.clear()
+            self._policies.clear()
             for key in self.index.rotations():
                 self._observers.unfollow(key)
 
@@ -195,8 +238,10 @@ class Controller:
             self._rotations.add(key, urgent="rotation" in (raw.get("status") or {}))
         for provider in self.index.providers():
             self._providers.add(provider)
-        self._workers.start()
-        self._provider_workers.start()
+        for name in self.index.coverage.policies():
+            self._policies.add(name)
+        for workers in self._all_workers:
+            workers.start()
 
     async def _replay(self) -> None:
         """A value that waits in the spool goes to its journal whoever leads: see `keyturn.cluster.answers`."""
@@ -225,6 +270,7 @@ class Controller:
         for name, queue, workers in (
             (QueueName.ROTATIONS, self._rotations, self._workers),
             (QueueName.PROVIDERS, self._providers, self._provider_workers),
+            (QueueName.POLICIES, self._policies, self._policy_workers),
         ):
             yield DEPTH, (name,), len(queue)
             yield BUSY, (name,), workers.busy

@@ -9,10 +9,10 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from keyturn.api.rotation import (
     CANCEL_ANNOTATION,
@@ -27,7 +27,7 @@ from keyturn.cluster import events, rotations
 from keyturn.cluster.client import Kube
 from keyturn.cluster.errors import ClusterError, Conflict, Forbidden, NotFound
 from keyturn.cluster.observer import Observers
-from keyturn.cluster.resources import ROTATIONS
+from keyturn.cluster.resources import NAMESPACES, ROTATIONS
 from keyturn.cluster.secrets import Owner
 from keyturn.controller.accounts import Accounts
 from keyturn.controller.acts import Acts
@@ -41,6 +41,7 @@ from keyturn.controller.workers import Again
 from keyturn.rotation.common import HELD_BACK, PROVIDER_LIMITS, wait_after
 from keyturn.rotation.due import urgent_word
 from keyturn.rotation.lifecycle import decide
+from keyturn.rotation.policy import Ruling, ruling
 from keyturn.rotation.report import Announcement, Reportable, announcements, report
 from keyturn.rotation.steps import (
     Advance,
@@ -69,6 +70,13 @@ _NOT_SEEN: Final = Wait(
 _PROGRESS_EVERY: Final = timedelta(seconds=2)
 _LONGEST_OUTAGE_DELAY: Final = 10.0
 """An API server that is back is noticed within this time: rotations wait for it."""
+
+
+class _Ruled(TypedDict):
+    """Fields of a World that may change at every moment of a pass."""
+
+    ruling: Ruling
+    restarting: Mapping[tuple[str, str], datetime]
 
 
 class Reconciler:
@@ -107,6 +115,7 @@ class Reconciler:
         if raw is None:
             self._forget(key)
             return None
+        self._index.settle(key)
         world = self._world(key, raw)
         step = decide(world)
         if isinstance(step, Rest) and (world.deleting or report(world, step) == world.status):
@@ -166,7 +175,7 @@ class Reconciler:
             finalizer=rotations.has_finalizer(raw),
             spec=Problem("InvalidSpec", str(spec)) if isinstance(spec, Invalid) else spec,
             status=self._status(key, raw),
-            fresh_id=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
+            fresh_id=_fresh_id(now),
             conflict=self._index.conflict(key),
             contested=self._index.contested(key),
             cancel_request=words.get(CANCEL_ANNOTATION),
@@ -174,7 +183,13 @@ class Reconciler:
             urgent_request=words.get(URGENT_ANNOTATION),
             namespace=meta["namespace"],
             created=datetime.fromisoformat(meta["creationTimestamp"]),
+            **self._ruled(key, now),
         )
+
+    def _ruled(self, key: Key, now: datetime) -> _Ruled:
+        """What policies say, and what other rotations do that these speak of, as it is known at this moment."""
+        found = ruling(self._index.policies_of(key), now)
+        return _Ruled(ruling=found, restarting=self._index.restarting(key) if found.min_gap is not None else {})
 
 
 class _Pass:
@@ -194,6 +209,7 @@ class _Pass:
 
     async def run(self) -> Again | None:
         try:
+            await self._know_namespace()
             return await self._loop()
         except Conflict as conflict:
             _log.info("read again: %s", conflict, extra=self._context())
@@ -213,13 +229,19 @@ class _Pass:
             watching = looked and not self._r.stopping
             (self._r._observers.follow if watching else self._r._observers.unfollow)(self._key)
 
+    async def _know_namespace(self) -> None:
+        """A Namespace may be so new that no event has told of its labels yet: no policy is passed over for that."""
+        if self._r._index.coverage.needs(self._key[0]):
+            self._r._index.put_namespace(await self._r._kube.get(NAMESPACES, None, self._key[0]))
+
     async def _loop(self) -> Again | None:
         last: Step | None = None
         for _ in range(_MOST_STEPS):
             # The next process may not be able to find out whether an armed call was made.
             if self._r.stopping and not self._world.armed:
                 return Again(None)
-            self._world = replace(self._world, now=self._r._clock())
+            now = self._r._clock()
+            self._world = replace(self._world, now=now, fresh_id=_fresh_id(now), **self._r._ruled(self._key, now))
             step = decide(self._world)
             _log.debug("next: %s", type(step).__name__, extra=self._context())
             if isinstance(step, Rest | Wait):
@@ -369,6 +391,11 @@ def _after(error: ClusterError) -> Again:
 def _intends(step: Step) -> bool:
     """Whether this step writes down that a start call follows."""
     return isinstance(step, Enter) and step.record.phase is Phase.STARTING and step.record.start_sent
+
+
+def _fresh_id(now: datetime) -> str:
+    """For a rotation that begins now: `keyturn.rotation.gap` reads the time from it."""
+    return f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
 def _intent(record: RotationRecord) -> Intent:

@@ -10,7 +10,7 @@ Seen = Callable[[dict[str, Any], bool], None]
 
 
 class EventSource(Protocol):
-    """Feeds a `Seen` with the ClientSecretRotations and provider objects of the cluster."""
+    """Feeds a `Seen` with the objects of Keyturn's own kinds in the cluster, and with its Namespaces."""
 
     async def run(self) -> None:
         """Feed events until the process is told to stop; then return. Never raises for an outage of the API server."""

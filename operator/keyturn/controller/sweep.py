@@ -5,18 +5,34 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from keyturn.cluster.client import Kube, Resource
 from keyturn.cluster.errors import ClusterError, NotFound
-from keyturn.cluster.resources import CLUSTER_PROVIDERS, PROVIDERS, ROTATIONS
+from keyturn.cluster.resources import CLUSTER_PROVIDERS, NAMESPACES, POLICIES, PROVIDERS, ROTATIONS
 from keyturn.controller.index import Index, key_of, provider_key_of
 from keyturn.controller.source import Seen
 
+# What rotations go by is known before they are.
+_ORDER: Final = (NAMESPACES, POLICIES, CLUSTER_PROVIDERS, PROVIDERS, ROTATIONS)
 _log = logging.getLogger(__name__)
 _FIRST_RETRY_SECONDS: Final = 1.0
 _LONGEST_RETRY_SECONDS: Final = 10.0
+
+
+def _name_of(raw: dict[str, Any]) -> str:
+    name: str = raw["metadata"]["name"]
+    return name
+
+
+_IDENTIFY: Final[Mapping[Resource, Callable[[dict[str, Any]], Any]]] = {
+    NAMESPACES: _name_of,
+    POLICIES: _name_of,
+    CLUSTER_PROVIDERS: provider_key_of,
+    PROVIDERS: provider_key_of,
+    ROTATIONS: key_of,
+}
 
 
 class Sweep:
@@ -34,7 +50,7 @@ class Sweep:
         retry = _FIRST_RETRY_SECONDS
         while True:
             try:
-                for resource in (CLUSTER_PROVIDERS, PROVIDERS, ROTATIONS):
+                for resource in _ORDER:
                     await self._sweep(resource)
                 swept.set()
                 delay, retry = self._interval, _FIRST_RETRY_SECONDS
@@ -44,10 +60,10 @@ class Sweep:
             await asyncio.sleep(delay * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
 
     async def _sweep(self, resource: Resource) -> None:
-        identify: Callable[[dict[str, Any]], Any] = key_of if resource is ROTATIONS else provider_key_of
+        identify = _IDENTIFY[resource]
         if not self._known(resource):
             # The first time, everything is missing: reading it whole is one request, not one for each.
-            for item in await self._kube.list(resource):
+            for item in await self._kube.list(resource, metadata_only=resource is NAMESPACES):
                 self._seen({"apiVersion": resource.api_version, "kind": resource.kind, **item}, False)
             return
         listed = {}
@@ -67,6 +83,10 @@ class Sweep:
         """What the index holds of this kind now."""
         if resource is ROTATIONS:
             return dict(self._index.rotations())
+        if resource is POLICIES:
+            return dict(self._index.coverage.policies())
+        if resource is NAMESPACES:
+            return dict(self._index.coverage.namespaces())
         return {key: raw for key, raw in self._index.providers().items() if raw["kind"] == resource.kind}
 
     async def _repair(self, resource: Resource, raw: dict[str, Any]) -> None:

@@ -8,12 +8,15 @@ from typing import Final
 
 from keyturn.api.rotation import URGENT_LENGTH, CronInForce, RotationSpec
 from keyturn.api.schedule import InitialPolicy, ScheduleSpec
-from keyturn.rotation.schedule import BadSchedule, Calendar, calendar_of, share_of
+from keyturn.rotation.cron import BadSchedule
+from keyturn.rotation.policy import NO_POLICY
+from keyturn.rotation.schedule import Calendar, calendar_of, share_of
 from keyturn.rotation.world import UNOBSERVED, Problem, World
 
 URGENT: Final = "Urgent"
 REQUESTED: Final = "RotationRequest"
 SCHEDULED: Final = "Schedule"
+AGED: Final = "MaxAge"
 
 INVALID_SCHEDULE: Final = "InvalidSchedule"
 CALENDAR_POLL: Final = timedelta(hours=1)
@@ -28,12 +31,12 @@ _LONGEST_PAUSE: Final = timedelta(hours=12)
 class Next:
     """The rotation that comes next.
 
-    reason: why it is to begin. begins: when it can begin, not before now.
+    reason: why it is to begin. begins: when it can begin, not before now; None where that is for somebody to say.
     due: since when, or from when on, it is due by the schedule; None where there is none with times of its own.
     """
 
     reason: str
-    begins: datetime
+    begins: datetime | None
     due: datetime | None = None
 
 
@@ -45,32 +48,65 @@ def next_rotation(world: World, spec: RotationSpec) -> Next | Problem | None:
     if urgent_word(world) is not None:
         return Next(URGENT, world.now)
     asked = requested(world, spec)
-    if spec.schedule is None:
+    schedule, ruling = spec.schedule, world.ruling
+    if schedule is None and ruling == NO_POLICY:
         return Next(REQUESTED, world.now) if asked else None
+    schedule, age = schedule or ScheduleSpec(), ruling.max_age.age if ruling.max_age is not None else None
     try:
-        calendar = calendar_of(spec.schedule, spec.rollout.timeout, world.now)
-        return _by_schedule(world, spec.schedule, calendar, asked=asked)
+        calendar = calendar_of(schedule, spec.rollout.timeout, world.now, ruling.windows, age)
+        return _by_schedule(world, schedule, calendar, asked=asked)
     except BadSchedule as error:
         return Problem(INVALID_SCHEDULE, str(error))
 
 
 def _by_schedule(world: World, schedule: ScheduleSpec, calendar: Calendar, *, asked: bool) -> Next | Problem | None:
     share = share_of(world.namespace, world.name)
-    base = _due(world, schedule, calendar, share)
+    base, aged = _due(world, schedule, calendar, share), _due_by_age(world, schedule, calendar, share)
     if isinstance(base, Problem):
         return base
-    due = calendar.placed(base, share) if base is not None else None
+    if isinstance(aged, Problem):
+        return aged
+    due, reason = calendar.placed(base, share) if base is not None else None, SCHEDULED
+    if aged is not None and (due is None or aged < due):
+        due, reason = aged, AGED
+    hold = world.ruling.hold
+    frozen, endless = (hold.until, hold.until is None) if hold is not None else (None, False)
     if asked:
-        return Next(REQUESTED, calendar.opening(world.now).begin, due)
+        return Next(REQUESTED, None if endless else calendar.opening(world.now, frozen).begin, due)
     if due is None:
         return None
-    return Next(SCHEDULED, calendar.begins(max(due, _rested(world) or due), share, world.now), due)
+    begins = calendar.begins(max(due, _rested(world) or due), share, world.now, frozen)
+    return Next(reason, None if endless else begins, due)
+
+
+def _due_by_age(world: World, schedule: ScheduleSpec, calendar: Calendar, share: float) -> datetime | Problem | None:
+    """When the secret is to be rotated that must not become older than policies allow."""
+    limit, last = world.ruling.max_age, world.status.last_rotation_time
+    if limit is None:
+        return None
+    if last is None and schedule.initial is InitialPolicy.IMMEDIATE:
+        return world.created
+    since = last if last is not None else secret_since(world)
+    if isinstance(since, Problem):
+        return since
+    if since is None:
+        return world.created if has_no_times(schedule) else None
+    # What is too old already when it comes under the policy is spread from that moment on.
+    under_it = max(limit.since, world.created) if last is None else limit.since
+    soonest = under_it + calendar.stagger(under_it) * share
+    aged = calendar.due_by_age(since, max(since, under_it), share)
+    return aged if aged >= soonest else calendar.placed(soonest.replace(microsecond=0), share)
+
+
+def has_no_times(schedule: ScheduleSpec | None) -> bool:
+    """Whether a schedule does not say by itself when to rotate."""
+    return schedule is None or (schedule.interval is None and schedule.cron is None)
 
 
 def _due(world: World, schedule: ScheduleSpec, calendar: Calendar, share: float) -> datetime | Problem | None:
     """When the next rotation is due, before windows are looked at."""
     last, created = world.status.last_rotation_time, world.created
-    if schedule.interval is None and schedule.cron is None:
+    if has_no_times(schedule):
         return None
     if last is None and schedule.initial is InitialPolicy.IMMEDIATE:
         return created
@@ -145,7 +181,7 @@ def urgent_text(world: World) -> str | None:
 
 def due_now(world: World, found: Next | Problem | None) -> bool:
     """Whether that rotation is to begin now, if no check fails."""
-    return isinstance(found, Next) and found.begins <= world.now
+    return isinstance(found, Next) and found.begins is not None and found.begins <= world.now
 
 
 def overdue_from(found: Next | Problem | None) -> datetime | None:

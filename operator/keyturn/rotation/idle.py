@@ -37,6 +37,7 @@ from keyturn.rotation.due import (
     requested,
     urgent_word,
 )
+from keyturn.rotation.gap import expected_targets, too_soon
 from keyturn.rotation.steps import DropJournal, Enter, Rehearse, Rest, SetFinalizer, Step, Verify, Wait
 from keyturn.rotation.targets import PAUSED
 from keyturn.rotation.world import Problem, World
@@ -56,17 +57,19 @@ def decide(world: World) -> Step:
     if isinstance(found, Problem):
         # Looking at a calendar again changes nothing, and an edit is seen at once.
         return wait_for(found, after=CALENDAR_POLL if found.reason == INVALID_SCHEDULE else None)
+    begins = found.begins if found is not None else None
     if found is not None and due_now(world, found) and not world.spec.suspend:
-        return _prepare(world, hurried(world.spec) if found.reason == URGENT else world.spec, found)
+        hold = too_soon(world, world.spec, found)
+        if hold is None:
+            return _prepare(world, hurried(world.spec) if found.reason == URGENT else world.spec, found)
+        begins = hold.until
     step = _assess(world, world.spec)
-    return Rest(_wake(world, world.spec, found)) if isinstance(step, Rest) else step
+    return Rest(_wake(world, world.spec, found, begins)) if isinstance(step, Rest) else step
 
 
-def _wake(world: World, spec: RotationSpec, found: Next | None) -> datetime | None:
+def _wake(world: World, spec: RotationSpec, found: Next | None, begins: datetime | None) -> datetime | None:
     """When there is something to do or to say, if nothing changes until then."""
-    if found is None:
-        return None
-    times = [overdue_from(found), None if spec.suspend else found.begins]
+    times = [overdue_from(found), None if spec.suspend else begins]
     return min((time for time in times if time is not None and time > world.now), default=None)
 
 
@@ -93,7 +96,8 @@ def _prepare(world: World, spec: RotationSpec, found: Next) -> Step:
             return step
     request = spec.rotation_request if requested(world, spec) else None
     record = _begin(world, spec, world.fresh_id, found.reason, request)
-    return Enter(record.model_copy(update={"urgent": urgent_word(world)}))
+    ahead = expected_targets(world, spec, world.see_consumers())
+    return Enter(record.model_copy(update={"urgent": urgent_word(world), "targets": ahead}))
 
 
 def _begin(world: World, spec: RotationSpec, rotation_id: str, reason: str, request: str | None) -> RotationRecord:

@@ -26,12 +26,13 @@ from keyturn.rotation.due import due_now
 from keyturn.rotation.steps import Advance, Enter, Finish, Rest, Wait
 from keyturn.rotation.targets import behind_message, targets
 from keyturn.rotation.timetable import (
-    OUTSIDE,
-    SUSPENDED,
     Draft,
     known_next,
+    not_due,
     overdue,
+    overridden,
     timetable,
+    waits_for_a_policy,
     waits_for_a_window,
     waits_for_the_user,
 )
@@ -69,7 +70,7 @@ def report(world: World, step: Reportable) -> RotationStatus:
     after = replace(world, status=old.model_copy(update=changes))
     if isinstance(world.spec, RotationSpec):
         changes |= timetable(after, world.spec)
-    drafts = _conditions(world, step, record, overdue(after, step))
+    drafts = _conditions(world, step, record, overdue(after, step), _overridden(after))
     changes["conditions"] = merge_conditions(old.conditions, drafts, world.generation, world.now)
     return old.model_copy(update=changes)
 
@@ -138,7 +139,14 @@ def _summary(world: World, step: Finish) -> RotationSummary:
     )
 
 
-def _conditions(world: World, step: Reportable, record: RotationRecord | None, late: Draft | None) -> Iterator[Draft]:
+def _overridden(after: World) -> Draft | None:
+    """While a rotation runs the next one is not known."""
+    return overridden(after) if after.status.rotation is None else _known(after, ConditionType.SCHEDULE_OVERRIDDEN)
+
+
+def _conditions(
+    world: World, step: Reportable, record: RotationRecord | None, late: Draft | None, sooner: Draft | None
+) -> Iterator[Draft]:
     """What wants attention comes first: the REASON column shows the first condition's."""
     stalls = isinstance(step, Wait) and step.stalled
     if isinstance(step, Wait) and stalls:
@@ -153,7 +161,7 @@ def _conditions(world: World, step: Reportable, record: RotationRecord | None, l
         yield late
     yield _ready(world, step)
     yield _rotating(world, step, record)
-    for draft in (_rollout_complete(world, step, record), _credential_verified(world, step)):
+    for draft in (_rollout_complete(world, step, record), _credential_verified(world, step), sooner):
         if draft is not None:
             yield draft
 
@@ -223,13 +231,13 @@ def _rotating(world: World, step: Reportable, record: RotationRecord | None) -> 
         return ConditionType.ROTATING, _TRUE, record.phase, message
     if isinstance(step, Finish):
         return ConditionType.ROTATING, _FALSE, f"Rotation{step.result}", step.message
-    waits = waits_for_the_user(world) or waits_for_a_window(world)
+    waits = waits_for_the_user(world) or waits_for_a_policy(world) or waits_for_a_window(world)
     if waits is not None:
         return ConditionType.ROTATING, _FALSE, *waits
     known = _known(world, ConditionType.ROTATING)
-    if known is not None and known[1] is _FALSE and known[2] not in (SUSPENDED, OUTSIDE):
+    if known is not None and known[2] in {f"Rotation{result}" for result in Result}:
         return known
-    return ConditionType.ROTATING, _FALSE, "NotDue", "no rotation is due"
+    return ConditionType.ROTATING, _FALSE, "NotDue", not_due(world)
 
 
 def _rollout_complete(world: World, step: Reportable, record: RotationRecord | None) -> Draft | None:

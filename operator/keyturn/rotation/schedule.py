@@ -1,189 +1,91 @@
-"""Calendars: the times of a cron expression, intervals, windows, and the stagger that keeps a fleet apart.
+"""Calendars: when rotations are due by an interval, a cron expression or a maximum age, and when they may begin.
 
-Pure: time comes in as an argument, and the same arguments give the same times. What cron expressions mean is left to
-cronsim, which follows Debian's cron: a local time that a change of the clock skips is made up for right after it, one
-that comes twice counts once. All times that are returned are in UTC, to the second.
+Pure: time comes in as an argument, and the same arguments give the same times. All times that are returned are in UTC,
+to the second.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Final
-from zoneinfo import ZoneInfo
 
-from cronsim import CronSim, CronSimError
-
-from keyturn.api.schedule import ScheduleSpec, Window, WindowKind
+from keyturn.api.schedule import ScheduleSpec
+from keyturn.rotation.cron import SECOND, BadSchedule, must_come, times_of, zone_of
+from keyturn.rotation.policy import DefaultWindows
+from keyturn.rotation.windows import Opening, Openings, WindowSet
 
 LONGEST_DEFAULT_STAGGER: Final = timedelta(hours=1)
-_SECOND: Final = timedelta(seconds=1)
-# A local time comes twice within this time, if it does: no clock was ever set back further by daylight-saving time.
-_FOLD: Final = timedelta(hours=3)
-# Windows are followed one by one. Where so many lead to no room for a rotation, there is taken to be none.
-_MOST_WINDOWS: Final = 1000
-# A fleet, and a search for windows, ask again and again about the same stretches of time.
-_KNOWN_GAPS: Final = 8
-_FAR: Final = datetime(9000, 1, 1, tzinfo=UTC)
-
-
-class BadSchedule(Exception):
-    """A schedule that can never be met; the text names the field and the remedy, and never a value."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Gap:
-    """A stretch without times of an expression, until `end`, which is one; `start` is one too where it is `whole`."""
-
-    start: datetime
-    end: datetime
-    whole: bool = False
-
-
-class Times:
-    """The times of a cron expression in a time zone."""
-
-    def __init__(self, cron: str, zone: ZoneInfo) -> None:
-        self._cron = cron
-        self._zone = zone
-        self._gaps: deque[_Gap] = deque(maxlen=_KNOWN_GAPS)
-
-    def after(self, moment: datetime) -> Iterator[datetime]:
-        """The times later than `moment`, in order; it ends where there is none for fifty years."""
-        last = moment
-        for found in CronSim(self._cron, moment.astimezone(self._zone)):
-            time = found.astimezone(UTC)
-            # In the hour that comes twice, cronsim names the first one, which may be over.
-            if time > last:
-                yield time
-                last = time
-
-    def next(self, moment: datetime) -> datetime | None:
-        """The first time later than `moment`."""
-        gap = self._gap(moment)
-        if gap is not None:
-            return gap.end
-        found = next(self.after(moment), None)
-        if found is not None:
-            self._gaps.append(_Gap(moment, found))
-        return found
-
-    def latest(self, moment: datetime) -> datetime | None:
-        """The last time that is not later than `moment`."""
-        gap = self._gap(moment, whole=True)
-        if gap is not None:
-            return gap.start
-        found, following = self._before(moment), self.next(moment)
-        if found is not None and following is not None:
-            self._gaps.append(_Gap(found, following, whole=True))
-        return found
-
-    def _gap(self, moment: datetime, *, whole: bool = False) -> _Gap | None:
-        return next((gap for gap in self._gaps if gap.start <= moment < gap.end and (gap.whole or not whole)), None)
-
-    def _before(self, moment: datetime) -> datetime | None:
-        if moment.astimezone(self._zone).fold:
-            recent = list(self._between(moment - _FOLD, moment))
-            if recent:
-                return recent[-1]
-        start = (moment.replace(microsecond=0) + _SECOND).astimezone(self._zone)
-        times = (found.astimezone(UTC) for found in CronSim(self._cron, start, reverse=True))
-        return next((time for time in times if time <= moment), None)
-
-    def _between(self, start: datetime, end: datetime) -> Iterator[datetime]:
-        for time in self.after(start):
-            if time > end:
-                return
-            yield time
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """A window with its calendar."""
-
-    times: Times
-    duration: timedelta
-
-    def end(self, moment: datetime) -> datetime | None:
-        """When it closes, if it is open."""
-        begun = self.times.latest(moment)
-        return begun + self.duration if begun is not None and begun + self.duration > moment else None
-
-
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """A stretch of time in which a rotation may begin: at `begin`, and until `last`."""
-
-    begin: datetime
-    last: datetime
+_PLACE: Final = "spec.schedule"
 
 
 class Calendar:
-    """A schedule, read once: when rotations are due, and when they may begin. Made by `calendar_of`."""
+    """A schedule, read once: when rotations are due, and when they may begin. Made by `calendar_of`.
 
-    def __init__(self, schedule: ScheduleSpec, needed: timedelta) -> None:
-        """needed: how long a rotation may take, for which a window must leave room."""
-        zone = _zone(schedule.time_zone, "timeZone")
-        self._needed = needed
+    `frozen` in its methods: before that time nothing begins, whatever the windows say; those that wait for it are
+    spread as those that wait for a window.
+    """
+
+    def __init__(
+        self,
+        schedule: ScheduleSpec,
+        needed: timedelta,
+        defaults: tuple[DefaultWindows, ...] = (),
+        max_age: timedelta | None = None,
+    ) -> None:
+        """needed: how long a rotation may take, for which a window must leave room.
+
+        defaults: the windows of policies, for a schedule that has none. max_age: how old a secret may become by them.
+        """
+        zone = zone_of(schedule.time_zone, f"{_PLACE}.timeZone")
         self._stagger = schedule.stagger
-        self.times = Times(_checked(schedule.cron, zone, "cron"), zone) if schedule.cron is not None else None
+        self.times = times_of(schedule.cron, zone, f"{_PLACE}.cron") if schedule.cron is not None else None
         self._interval = schedule.interval
-        self._windows = [(window.kind, _opened(window, zone, index)) for index, window in enumerate(schedule.windows)]
-        self._allows = [window for kind, window in self._windows if kind is WindowKind.ALLOW]
-        self._denies = [window for kind, window in self._windows if kind is WindowKind.DENY]
+        self._max_age = max_age
+        self._sets = [
+            WindowSet(one.windows, one.time_zone, "spec", f"RotationPolicy {one.policy}, ") for one in defaults
+        ]
+        if schedule.windows:
+            self._sets = [WindowSet(schedule.windows, schedule.time_zone, _PLACE)]
+        self._openings = Openings(self._sets, needed)
+
+    @property
+    def windows(self) -> str:
+        """The fields that say when rotations may begin."""
+        return self._openings.name
 
     def check(self, now: datetime) -> None:
         """Raise BadSchedule where a cron expression never fires, or no window leaves room for a rotation."""
-        fields = {"cron": self.times} if self.times is not None else {}
-        fields |= {f"windows[{index}].schedule": window.times for index, (_, window) in enumerate(self._windows)}
-        for field, times in fields.items():
-            if times.next(now) is None:
-                raise BadSchedule(f"spec.schedule.{field}: there is no such day: correct it")
+        if self.times is not None:
+            must_come(self.times, f"{_PLACE}.cron", now)
+        for one in self._sets:
+            one.check(now)
         self.opening(now)
 
-    def opening(self, earliest: datetime) -> Opening:
+    def opening(self, earliest: datetime, frozen: datetime | None = None) -> Opening:
         """The first stretch, from `earliest` on, in which a rotation may begin and has room until it must be over."""
-        begin = earliest
-        for _ in range(_MOST_WINDOWS):
-            closed = max(filter(None, (window.end(begin) for window in self._denies)), default=None)
-            if closed is not None:
-                begin = closed
-                continue
-            end = self._allowed_until(begin) if self._allows else _FAR
-            if end == begin:
-                begin = _first_start(self._allows, begin)
-                if begin == _FAR:
-                    break
-                continue
-            end = min(end, _first_start(self._denies, begin))
-            if begin + self._needed <= end:
-                return Opening(begin, end - self._needed)
-            begin = end
-        remedy = "make them longer, or spec.rollout.timeout shorter"
-        raise BadSchedule(f"spec.schedule.windows: they never leave room for spec.rollout.timeout: {remedy}")
+        begin = earliest if frozen is None else max(earliest, frozen)
+        return self._openings.first(begin, self.stagger(begin))
 
     def placed(self, due: datetime, share: float) -> datetime:
         """The first time, from `due` on, at which a rotation may begin, staggered where a window has to open first."""
         return self._staggered(self.opening(due), due, share)
 
-    def begins(self, due: datetime, share: float, now: datetime) -> datetime:
+    def begins(self, due: datetime, share: float, now: datetime, frozen: datetime | None = None) -> datetime:
         """When a rotation that was due then begins: now at the earliest, and in a window that has just opened in turn.
 
         The same until then, whenever it is asked.
         """
         start = max(due, now - self.stagger(now))
         while True:
-            opening = self.opening(start)
+            opening = self.opening(start, frozen)
             time = self._staggered(opening, start, share)
             if time >= now:
                 return time
             if opening.last >= now:
                 return now
-            start = opening.last + _SECOND
+            start = opening.last + SECOND
 
     def _staggered(self, opening: Opening, asked: datetime, share: float) -> datetime:
         if opening.begin == asked:
@@ -202,31 +104,44 @@ class Calendar:
         found = self.times.next(last - stagger) if self.times is not None else None
         return found + stagger if found is not None else None
 
+    def due_by_age(self, since: datetime, earliest: datetime, share: float) -> datetime:
+        """When a secret that is in use since then is to be rotated so that it does not become too old.
+
+        That is in the last window before, from `earliest` on; where there is none, when it reaches its maximum age.
+        """
+        assert self._max_age is not None
+        deadline = (since + self._max_age).replace(microsecond=0)
+        spread = min(self.stagger(since), self._max_age / 2)
+        if self._openings.always:
+            return deadline - _seconds(spread * share)
+        found = self._openings.last_until(deadline, earliest, spread)
+        if found is None:
+            return deadline
+        latest = min(found.last, deadline)
+        return (latest - _seconds(min(spread, latest - found.begin) * share)).replace(microsecond=0)
+
     def stagger(self, moment: datetime) -> timedelta:
         """Over how long rotations that fall due at about that time are spread."""
         if self._stagger is not None:
             return self._stagger
-        between = self._interval
+        between = self._interval if self.times is None else None
         if self.times is not None:
             first = self.times.next(moment)
             second = self.times.next(first) if first is not None else None
             between = second - first if first is not None and second is not None else None
-        return min(between / 10, LONGEST_DEFAULT_STAGGER) if between is not None else LONGEST_DEFAULT_STAGGER
-
-    def _allowed_until(self, moment: datetime) -> datetime:
-        """Until when windows that allow follow upon each other, as far as that matters; `moment` where none is open."""
-        end, enough = moment, moment + self._needed + self.stagger(moment)
-        while end < enough:
-            closes = max(filter(None, (window.end(end) for window in self._allows)), default=None)
-            if closes is None:
-                break
-            end = closes
-        return end
+        usual = (time / 10 for time in (between, self._max_age) if time is not None)
+        return min([*usual, LONGEST_DEFAULT_STAGGER])
 
 
-def calendar_of(schedule: ScheduleSpec, needed: timedelta, now: datetime) -> Calendar:
+def calendar_of(
+    schedule: ScheduleSpec,
+    needed: timedelta,
+    now: datetime,
+    defaults: tuple[DefaultWindows, ...] = (),
+    max_age: timedelta | None = None,
+) -> Calendar:
     """The calendar of a schedule for rotations that may take so long, which was found good. Raises BadSchedule."""
-    found = _judged(schedule.model_dump_json(), needed, now.date())
+    found = _judged(schedule.model_dump_json(), needed, now.date(), defaults, max_age)
     if isinstance(found, str):
         raise BadSchedule(found)
     return found
@@ -234,10 +149,12 @@ def calendar_of(schedule: ScheduleSpec, needed: timedelta, now: datetime) -> Cal
 
 # A fleet has few schedules, and a bad one may take long to judge: it is done once a day.
 @lru_cache(maxsize=1024)
-def _judged(schedule: str, needed: timedelta, day: date) -> Calendar | str:
+def _judged(
+    schedule: str, needed: timedelta, day: date, defaults: tuple[DefaultWindows, ...], max_age: timedelta | None
+) -> Calendar | str:
     """The calendar, or what is wrong with the schedule."""
     try:
-        calendar = Calendar(ScheduleSpec.model_validate_json(schedule), needed)
+        calendar = Calendar(ScheduleSpec.model_validate_json(schedule), needed, defaults, max_age)
         calendar.check(datetime(day.year, day.month, day.day, tzinfo=UTC))
     except BadSchedule as error:
         return str(error)
@@ -250,34 +167,5 @@ def share_of(namespace: str, name: str) -> float:
     return int.from_bytes(digest[:6]) / 2**48
 
 
-def _first_start(windows: Sequence[_Opened], moment: datetime) -> datetime:
-    return min(filter(None, (window.times.next(moment) for window in windows)), default=_FAR)
-
-
-def _opened(window: Window, zone: ZoneInfo, index: int) -> _Opened:
-    field = f"windows[{index}]"
-    if window.time_zone is not None:
-        zone = _zone(window.time_zone, f"{field}.timeZone")
-    times = Times(_checked(window.schedule, zone, f"{field}.schedule"), zone)
-    return _Opened(times, window.duration)
-
-
-def _zone(name: str, field: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    # What else it raises depends on what the machine has under that name (python/cpython#85702).
-    except (KeyError, ValueError, OSError):
-        raise BadSchedule(f"spec.schedule.{field}: not a known time zone: name one such as Europe/Berlin") from None
-
-
-def _checked(cron: str, zone: ZoneInfo, field: str) -> str:
-    try:
-        CronSim(cron, datetime(2000, 1, 1, tzinfo=zone))
-    except CronSimError as error:
-        # Such as "Bad minute": it names the part and not the value.
-        raise BadSchedule(f"spec.schedule.{field}: {str(error).lower()}: correct it") from None
-    return cron
-
-
 def _seconds(span: timedelta) -> timedelta:
-    return span // _SECOND * _SECOND
+    return span // SECOND * SECOND

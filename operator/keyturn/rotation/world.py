@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum, StrEnum
 from typing import Final, Literal, TypeVar
@@ -11,6 +12,7 @@ from keyturn.api.observed import Consumers, Journal, SecretView
 from keyturn.api.rotation import RolloutSpec, RotationRecord, RotationSpec, RotationStatus, Subject
 from keyturn.api.semantics import Capabilities, Inspection, Outcome, Verification
 from keyturn.rotation.consumers import RolloutView
+from keyturn.rotation.policy import NO_POLICY, Ruling
 
 T = TypeVar("T")
 
@@ -95,6 +97,9 @@ class World:
     disproof: what the provider says of another value than the new one, see Verify.
     cancel_request, resume_request, urgent_request: the user's annotations keyturn.dev/cancel, resume and urgent.
     created: when the resource was created.
+    ruling: what the RotationPolicies that cover it say.
+    restarting: the workloads (kind, name) that rotations of other resources which run are to restart, and when the
+    newest of these began; only where that makes a difference.
     """
 
     now: datetime
@@ -120,6 +125,8 @@ class World:
     urgent_request: str | None = None
     namespace: str = ""
     created: datetime = datetime(1970, 1, 1, tzinfo=UTC)
+    ruling: Ruling = NO_POLICY
+    restarting: Mapping[tuple[str, str], datetime] = field(default_factory=dict)
     rehearsed: bool = False
     armed: bool = False
     call: Call | None = None

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from keyturn.api.provider import ProviderKind
 from keyturn.api.rules import Invalid
 from tests.api.samples import BASES, BLOCKS, validate, with_block
 from tests.chaos.inputs.mutators import Edit, alike, edited, mutation
@@ -51,7 +52,7 @@ def sample(seed: int, number: int) -> tuple[str, tuple[Edit, ...], dict[str, Any
     """The spec of this number: its kind, what was done to a good one, and what came of it."""
     rng = random.Random(f"agreement/{seed}/{number}")
     kind = rng.choice(sorted(BASES))
-    blocks = [None] if kind == "ClientSecretRotation" else [None, *BLOCKS]
+    blocks = [None, *BLOCKS] if kind in set(ProviderKind) else [None]
     block = rng.choice(blocks)
     whole: dict[str, Any] = {"spec": copy.deepcopy(BASES[kind]) if block is None else with_block(kind, block)}
     schema = spec_schema(kind)

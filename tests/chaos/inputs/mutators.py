@@ -128,6 +128,7 @@ _TEXT_OF: Final[Mapping[str, str]] = {
     "^https?:": "https://keyturn.invalid",
     "^([0-9]{": "1m",
     "^[-0-9A-": "0 2 * * *",
+    "^[12][0-": "2027-01-07T08:00:00Z",
 }
 _CONFUSED: Final[tuple[Any, ...]] = ("text", 5, -1, 1.5, True, None, [], {}, [1, "a"], {"a": {"b": 1}}, "5", "true")
 _LONG: Final = 253

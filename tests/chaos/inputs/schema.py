@@ -8,6 +8,7 @@ import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
@@ -121,6 +122,17 @@ def _text_problems(schema: Mapping[str, Any], value: str, path: str) -> Iterator
         yield Broken(path, "must match the pattern")
     if schema.get("format") == "byte" and not _is_base64(value):
         yield Broken(path, "must be base64")
+    if schema.get("format") == "date-time" and pattern is not None and not _is_a_day(value):
+        yield Broken(path, "must be a time")
+
+
+def _is_a_day(value: str) -> bool:
+    """Whether there is such a day; what else a time must be is in the pattern."""
+    try:
+        date.fromisoformat(value[:10])
+    except ValueError:
+        return False
+    return True
 
 
 def _is_base64(value: str) -> bool:
