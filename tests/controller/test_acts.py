@@ -17,6 +17,7 @@ from keyturn.cluster.observer import Observers
 from keyturn.cluster.secrets import Owner
 from keyturn.controller.accounts import Accounts
 from keyturn.controller.acts import Acts
+from keyturn.controller.permits import Permits
 from keyturn.rotation.steps import Restart
 from keyturn.rotation.world import UNOBSERVED, Problem, World
 
@@ -70,7 +71,7 @@ def restart(kube: FakeKube, kind: str) -> World:
         status=RotationStatus(),
         fresh_id="r-1",
     )
-    acts = Acts(cast(Kube, kube), cast(Accounts, None), cast(Observers, None), OWNER, None)
+    acts = Acts(cast(Kube, kube), cast(Accounts, None), cast(Observers, None), OWNER, cast(Permits, None), None)
     workload = Workload(kind=kind, name="web", restartable=True)
     return asyncio.run(acts.perform(Restart((workload,), "r-1", WRITTEN), before))
 
@@ -96,7 +97,7 @@ def test_an_answer_waits_as_long_as_the_api_server_asks_for(monkeypatch: pytest.
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
     kube = Throttling(timedelta(seconds=3), None, timedelta(hours=1))
-    acts = Acts(cast(Kube, kube), cast(Accounts, None), cast(Observers, None), OWNER, None)
+    acts = Acts(cast(Kube, kube), cast(Accounts, None), cast(Observers, None), OWNER, cast(Permits, None), None)
     journal = Journal("journal", "1", "r-1", previous=None, pending=None)
     kept = asyncio.run(acts._keep(journal, SecretStr("new"), {}))
     assert kept is not None

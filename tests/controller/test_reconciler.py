@@ -12,8 +12,10 @@ from keyturn.cluster.errors import NotFound, Unavailable
 from keyturn.cluster.observer import Observers
 from keyturn.cluster.resources import ROTATIONS
 from keyturn.controller.accounts import Accounts
-from keyturn.controller.index import Key
+from keyturn.controller.gates import Gates
+from keyturn.controller.index import Index, Key
 from keyturn.controller.metrics import Metrics
+from keyturn.controller.permits import Permits
 from keyturn.controller.reconciler import Reconciler
 from keyturn.controller.turns import Turns
 from keyturn.providers.addresses import AddressRule
@@ -22,6 +24,10 @@ from tests.controller.test_index import index_of, provider, rotation
 
 def clock() -> datetime:
     return datetime(2026, 11, 1, tzinfo=UTC)
+
+
+def permits_of(kube: Kube, index: Index) -> Permits:
+    return Permits(kube, index, lambda _: None, lambda *_: None)
 
 
 class Ahead:
@@ -56,7 +62,8 @@ async def test_the_end_of_a_conflict_is_passed_on_by_who_sees_it_first(current: 
     observers = Observers(kube, lambda _: None)
     metrics, turns = Metrics(), Turns(lambda _: None, clock)
     accounts = Accounts(kube, index, AddressRule(), metrics, turns)
-    reconciler = Reconciler(kube, index, accounts, observers, clock, metrics, turns, woken.update)
+    gates = Gates(turns, permits_of(kube, index))
+    reconciler = Reconciler(kube, index, accounts, observers, clock, metrics, gates, woken.update)
     await reconciler.reconcile(("ns", "one"))
     assert index.conflict(("ns", "two")) is None
     assert woken == {("ns", "two")}

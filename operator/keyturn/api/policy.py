@@ -69,6 +69,19 @@ class MaxAgeInForce(KubeModel):
     """When it was seen first."""
 
 
+class Permit(KubeModel):
+    """A rotation that counts against `concurrency`: it runs, or is about to begin."""
+
+    namespace: str
+    """The rotation's namespace."""
+    name: str
+    """The rotation's name."""
+    account: str
+    """The account at the provider."""
+    since: Time
+    """When it was let begin."""
+
+
 class RotationPolicyStatus(KubeModel):
     """What Keyturn makes of the policy."""
 
@@ -80,3 +93,5 @@ class RotationPolicyStatus(KubeModel):
     """How many rotations it covers; counted anew at most every half a minute."""
     max_age_in_force: MaxAgeInForce | None = None
     """Since when the maximum age has been what it is."""
+    running: list[Permit] = []
+    """The rotations that `concurrency` lets run; a few seconds before they begin, and until they have ended."""

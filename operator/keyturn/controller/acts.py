@@ -23,7 +23,9 @@ from keyturn.cluster.observer import Observers
 from keyturn.cluster.resources import PODS
 from keyturn.controller.accounts import Accounts
 from keyturn.controller.paced import PacedProvider
+from keyturn.controller.permits import Permits
 from keyturn.controller.spool import Entry, Spool
+from keyturn.rotation.due import must_begin
 from keyturn.rotation.steps import (
     CallProvider,
     DeletePods,
@@ -52,8 +54,15 @@ class Acts:
     """The acts of one pass. All raise ClusterError; what a provider does is in the world that they return."""
 
     def __init__(
-        self, kube: Kube, accounts: Accounts, observers: Observers, owner: secrets.Owner, spool: Spool | None
+        self,
+        kube: Kube,
+        accounts: Accounts,
+        observers: Observers,
+        owner: secrets.Owner,
+        permits: Permits,
+        spool: Spool | None,
     ) -> None:
+        self._permits = permits
         self._spool = spool
         self._kube = kube
         self._accounts = accounts
@@ -99,6 +108,9 @@ class Acts:
                 await secrets.confirm_no_journal(self._kube, self._owner)
             return replace(world, journal=journal)
         namespace, subject = self._owner.namespace, world.subject
+        if what is Aspect.PERMIT:
+            key, account = (namespace, self._owner.name), world.see_provider().account
+            return replace(world, permit=await self._permits.take(key, account, urgent=must_begin(world)))
         if what is Aspect.PROVIDER:
             view, self._provider = await self._accounts.find(namespace, subject.provider_ref)
             return replace(world, provider=view)

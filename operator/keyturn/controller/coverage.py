@@ -46,6 +46,11 @@ class Coverage:
         """The objects, by their names."""
         return {name: known.raw for name, known in self._policies.items()}
 
+    def raw(self, name: str) -> dict[str, Any] | None:
+        """One of them."""
+        known = self._policies.get(name)
+        return known.raw if known is not None else None
+
     def namespaces(self) -> dict[str, dict[str, Any]]:
         """The objects, by their names, with nothing but metadata."""
         return self._namespaces

@@ -136,6 +136,17 @@ class Index:
         labels = labels_of(self._rotations.get(key))
         return self.coverage.covering(key[0], labels) if labels is not None else []
 
+    def covers(self, policy: str, key: Key) -> bool:
+        """Whether that policy covers this rotation."""
+        labels = labels_of(self._rotations.get(key))
+        return labels is not None and self.coverage.covers(policy, key[0], labels)
+
+    def account_of(self, key: Key) -> str:
+        """The account that a rotation's spec speaks of, as far as it is known; two that are the same have one name."""
+        raw = self._rotations.get(key)
+        account = self._account(_claim(raw["spec"], key[0]).provider) if raw is not None else ""
+        return account if isinstance(account, str) else "/".join(account)
+
     def covered(self, policy: str) -> set[Key]:
         """The rotations that a policy covers."""
         return {
@@ -224,7 +235,7 @@ class Index:
         claims = [claim for user in users for claim in _claims(self._rotations[user])]
         return users.union(*(self._by_client[claim.client] for claim in claims))
 
-    def _account(self, provider: ProviderKey) -> object:
+    def _account(self, provider: ProviderKey) -> str | ProviderKey:
         """What tells provider accounts apart: two objects may describe the same one."""
         known = self._providers.get(provider)
         return (account_of(known["spec"]) if known is not None else None) or provider

@@ -21,10 +21,12 @@ from keyturn.cluster.resources import NAMESPACES, POLICIES, ROTATIONS
 from keyturn.controller.accounts import Accounts
 from keyturn.controller.census import census
 from keyturn.controller.endpoints import Endpoints
+from keyturn.controller.gates import Gates
 from keyturn.controller.index import Index, Key, ProviderKey, key_of, labels_of, provider_key_of, said_something
 from keyturn.controller.kopf_source import KopfSource
 from keyturn.controller.leadership import Leadership, Timing, new_identity
 from keyturn.controller.metrics import BUSY, DEPTH, LEADER, Metrics, Priority, QueueName, Samples
+from keyturn.controller.permits import Permits
 from keyturn.controller.policies import RECOUNT_SECONDS, PolicyReconciler
 from keyturn.controller.providers import ProviderReconciler
 from keyturn.controller.queue import WorkQueue
@@ -98,8 +100,18 @@ class Controller:
         self._turns = Turns(self._turn_has_come, clock, metrics.turn_waited)
         self._accounts = Accounts(kube, self.index, settings.addresses, metrics, self._turns)
         self._observers = Observers(kube, lambda key: self._rotations.add_after(key, _WAKE_SECONDS))
+        # Not restricted: its writer works for all passes together, and a precondition guards each of its writes.
+        self._permits = Permits(kube, self.index, self._room, self.seen)
         self._reconciler = Reconciler(
-            acting, self.index, self._accounts, self._observers, clock, metrics, self._turns, self._wake, spool
+            acting,
+            self.index,
+            self._accounts,
+            self._observers,
+            clock,
+            metrics,
+            Gates(self._turns, self._permits),
+            self._wake,
+            spool,
         )
         self._checks = ProviderReconciler(
             acting, self.index, self._accounts, self._wake, clock, settings.provider_interval, self._turns
@@ -142,6 +154,8 @@ class Controller:
             self._wake({key}, urgent=True)
         if labels_of(before) != labels_of(after):
             self._covered_anew(set())
+        if self._working and _runs(before) != _runs(after):
+            self._permits.ran()
         self._wake(affected)
 
     def _seen_policy(self, raw: dict[str, Any], deleted: bool) -> None:
@@ -150,6 +164,8 @@ class Controller:
         affected = self.index.drop_policy(name) if deleted else self.index.put_policy(raw)
         if self._working and said_something(before, coverage.policies().get(name)):
             self._policies.add(name, urgent=True)
+        if self._working:
+            self._permits.changed(name)
         policy = coverage.policy(name)
         # What begins with a maximum age goes by a time that is not known yet: its rotations are woken when it is.
         if policy is None or not policy.awaits_its_time:
@@ -176,6 +192,10 @@ class Controller:
         if self._working:
             for key in keys:
                 self._rotations.add(key, urgent=urgent)
+
+    def _room(self, key: Key) -> None:
+        """Policies may have room for this rotation, which was set aside for it."""
+        self._wake({key}, urgent=True)
 
     def _turn_has_come(self, key: TurnKey) -> None:
         """Requests are set aside for this one: soon, for others wait behind it."""
@@ -226,6 +246,7 @@ class Controller:
             self._rotations.clear()
             self._providers.clear()
             self._turns.clear()
+            self._permits.clear()
             self._policies.clear()
             for key in self.index.rotations():
                 self._observers.unfollow(key)
@@ -233,6 +254,7 @@ class Controller:
     def _begin(self) -> None:
         self._reconciler.stopping = False
         self._working = True
+        self._permits.begin()
         for key, raw in self.index.rotations().items():
             # What an earlier leader has left in the middle may be keeping workloads waiting.
             self._rotations.add(key, urgent="rotation" in (raw.get("status") or {}))
@@ -276,6 +298,10 @@ class Controller:
             yield BUSY, (name,), workers.busy
         if self._leadership.leads:
             yield from census(self.index.rotations().values(), self._clock())
+
+
+def _runs(raw: dict[str, Any] | None) -> bool:
+    return bool(((raw or {}).get("status") or {}).get("rotation"))
 
 
 def _waited(metrics: Metrics, name: QueueName) -> Callable[[bool, float], None]:

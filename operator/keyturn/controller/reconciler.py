@@ -5,7 +5,6 @@ The rules are in `keyturn.rotation`; the acts are in `keyturn.controller.acts`. 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import secrets
@@ -23,7 +22,7 @@ from keyturn.api.rotation import (
     RotationStatus,
 )
 from keyturn.api.rules import Invalid, validate_rotation
-from keyturn.cluster import events, rotations
+from keyturn.cluster import rotations
 from keyturn.cluster.client import Kube
 from keyturn.cluster.errors import ClusterError, Conflict, Forbidden, NotFound
 from keyturn.cluster.observer import Observers
@@ -31,18 +30,20 @@ from keyturn.cluster.resources import NAMESPACES, ROTATIONS
 from keyturn.cluster.secrets import Owner
 from keyturn.controller.accounts import Accounts
 from keyturn.controller.acts import Acts
+from keyturn.controller.chronicle import Chronicle
+from keyturn.controller.gates import Gates
 from keyturn.controller.index import Index, Key
 from keyturn.controller.leadership import NotLeading
 from keyturn.controller.metrics import Metrics
 from keyturn.controller.queue import LONGEST_DELAY
 from keyturn.controller.spool import Spool
-from keyturn.controller.turns import Turn, Turns
+from keyturn.controller.turns import Turn
 from keyturn.controller.workers import Again
 from keyturn.rotation.common import HELD_BACK, PROVIDER_LIMITS, wait_after
-from keyturn.rotation.due import urgent_word
+from keyturn.rotation.due import must_begin, urgent_word
 from keyturn.rotation.lifecycle import decide
-from keyturn.rotation.policy import Ruling, ruling
-from keyturn.rotation.report import Announcement, Reportable, announcements, report
+from keyturn.rotation.policy import BUDGET_EXHAUSTED, Ruling, ruling
+from keyturn.rotation.report import Reportable, report
 from keyturn.rotation.steps import (
     Advance,
     CallProvider,
@@ -90,12 +91,12 @@ class Reconciler:
         observers: Observers,
         clock: Callable[[], datetime],
         metrics: Metrics,
-        turns: Turns,
+        gates: Gates,
         wake: Callable[[set[Key]], None],
         spool: Spool | None = None,
     ) -> None:
         """wake: is given the other rotations that are affected by what a pass has seen before the watch did."""
-        self._turns = turns
+        self._gates = gates
         self._wake = wake
         self._spool = spool
         self._metrics = metrics
@@ -111,6 +112,12 @@ class Reconciler:
 
     async def reconcile(self, key: Key) -> Again | None:
         """Work on the rotation of this key. None: nothing to do until something changes."""
+        try:
+            return await self._reconcile(key)
+        finally:
+            self._gates.permits.end_pass(key)
+
+    async def _reconcile(self, key: Key) -> Again | None:
         raw = self._index.rotation(key)
         if raw is None:
             self._forget(key)
@@ -120,7 +127,7 @@ class Reconciler:
         step = decide(world)
         if isinstance(step, Rest) and (world.deleting or report(world, step) == world.status):
             self._observers.unfollow(key)
-            self._turns.forget(key)
+            self._gates.turns.forget(key)
             return _until(step, world)
         try:
             raw = await self._kube.get(ROTATIONS, *key)
@@ -133,17 +140,17 @@ class Reconciler:
         self._know(key, raw)
         # What has begun, and what somebody waits for, goes before what begins by the schedule.
         hurried = world.status.rotation is not None or urgent_word(world) is not None
-        turn = self._turns.begin_pass(key, key[0], hurried=hurried)
+        turn = self._gates.turns.begin_pass(key, key[0], hurried=hurried)
         try:
             return await _Pass(self, key, raw, turn).run()
         finally:
-            self._turns.end_pass(turn)
+            self._gates.turns.end_pass(turn)
 
     def _know(self, key: Key, raw: dict[str, Any]) -> None:
         self._wake(self._index.put_rotation(raw) - {key})
 
     def _forget(self, key: Key) -> None:
-        self._turns.forget(key)
+        self._gates.turns.forget(key)
         self._wake(self._index.drop_rotation(key))
         self._observers.unfollow(key)
         self._progress_written.pop(key, None)
@@ -166,7 +173,7 @@ class Reconciler:
         meta = raw["metadata"]
         spec, words = validate_rotation(raw.get("spec") or {}), meta.get("annotations") or {}
         now = self._clock()
-        return World(
+        world = World(
             now=now,
             name=meta["name"],
             uid=meta["uid"],
@@ -185,6 +192,9 @@ class Reconciler:
             created=datetime.fromisoformat(meta["creationTimestamp"]),
             **self._ruled(key, now),
         )
+        if world.status.rotation is not None or not self._gates.permits.limits(key):
+            return world
+        return replace(world, budget=self._gates.permits.room(key, urgent=must_begin(world)), permit=UNOBSERVED)
 
     def _ruled(self, key: Key, now: datetime) -> _Ruled:
         """What policies say, and what other rotations do that these speak of, as it is known at this moment."""
@@ -202,10 +212,9 @@ class _Pass:
         self._raw = raw
         self._world = reconciler._world(key, raw)
         owner = Owner(namespace=key[0], name=key[1], uid=raw["metadata"]["uid"])
-        self._events: list[asyncio.Task[None]] = []
-        self._phases: list[tuple[RotationRecord, timedelta]] = []
-        """Those that have ended, with their durations, and of which nothing is written yet."""
-        self._acts = Acts(reconciler._kube, reconciler._accounts, reconciler._observers, owner, reconciler._spool)
+        r = reconciler
+        self._chronicle = Chronicle(r._kube, r._metrics)
+        self._acts = Acts(r._kube, r._accounts, r._observers, owner, r._gates.permits, r._spool)
 
     async def run(self) -> Again | None:
         try:
@@ -223,7 +232,7 @@ class _Pass:
         except ClusterError as error:
             return await self._trouble(error)
         finally:
-            await asyncio.gather(*self._events)
+            await self._chronicle.end()
             # Woken only by what the decision looked at: pods that come and go do not hurry a provider that is down.
             looked = self._world.status.rotation is not None and self._world.consumers is not UNOBSERVED
             watching = looked and not self._r.stopping
@@ -258,7 +267,7 @@ class _Pass:
 
     async def _act(self, step: Step) -> None:
         if isinstance(step, Enter | Advance | Finish):
-            self._note_phase(step)
+            self._chronicle.passes(self._world.status, step, self._world.now)
         if isinstance(step, Enter | Finish):
             kept = after_recording(self._world, step)
             await self._record(step)
@@ -281,6 +290,8 @@ class _Pass:
             if not self._world.deleting:
                 await self._record(step)
             return _until(step, self._world)
+        if step.reason == BUDGET_EXHAUSTED:
+            self._r._gates.permits.wait(self._key)
         if self._may_record(step):
             await self._record(step)
         return Again(step.after.total_seconds() if step.after is not None else None)
@@ -314,48 +325,10 @@ class _Pass:
             return
         self._r._index.expect_status(self._key, wire)
         self._keep(await rotations.write_status(self._r._kube, self._raw, wire))
-        self._count(before, after)
         # Not before it is written: what is told of a refused write must not write the intent by the way (I1).
         self._world = replace(self._world, status=after)
         self._r._progress_written[self._key] = self._world.now
-        if after.phase is not before.phase:
-            _log.info("phase %s", after.phase, extra=self._context())
-        occasion = after.rotation or after.last_rotation or before.rotation
-        for said in announcements(before, after, step):
-            level = logging.WARNING if said.warning else logging.INFO
-            _log.log(level, "%s: %s", said.reason, said.message, extra=self._context())
-            # Beside what follows: no rotation waits for an Event. All are written when the pass ends.
-            event = self._event(said, f"{occasion.id if occasion else ''}/{after.phase}")
-            self._events.append(asyncio.create_task(event))
-
-    def _note_phase(self, step: Enter | Advance | Finish) -> None:
-        before, now = self._world.status.rotation, self._world.now
-        if before is None or (not isinstance(step, Finish) and step.record.phase is before.phase):
-            return
-        self._phases.append((before, now - before.phase_started_time))
-
-    def _count(self, before: RotationStatus, after: RotationStatus) -> None:
-        """What is written has happened: a pass that fails before, or another leader, takes the same steps again."""
-        for record, lasted in self._phases:
-            self._r._metrics.phase_ended(_provider(record), record.phase, lasted)
-        self._phases.clear()
-        if before.rotation is not None and after.rotation is None and after.last_rotation is not None:
-            ended = after.last_rotation
-            self._r._metrics.rotation_ended(_provider(before.rotation), ended.result, ended.reason)
-
-    async def _event(self, said: Announcement, occasion: str) -> None:
-        try:
-            await events.write_event(
-                self._r._kube,
-                self._raw,
-                occasion,
-                said.reason,
-                said.message,
-                warning=said.warning,
-                now=self._world.now,
-            )
-        except ClusterError as error:
-            _log.warning("the Event was not written: %s", error, extra=self._context())
+        self._chronicle.written(self._raw, before, after, step, self._world.now)
 
     async def _trouble(self, error: ClusterError) -> Again:
         """Say in the status what the API server refuses; when it cannot be said there, the log has to do."""
@@ -401,11 +374,6 @@ def _fresh_id(now: datetime) -> str:
 def _intent(record: RotationRecord) -> Intent:
     """Each intent to start has a time of its own."""
     return record.id, record.phase_started_time
-
-
-def _provider(record: RotationRecord) -> str:
-    """The kind of provider, as the account says it: see `keyturn.api.provider.account_of`."""
-    return (record.account or "").partition("/")[0]
 
 
 def _without_progress(status: RotationStatus) -> dict[str, Any]:

@@ -26,10 +26,8 @@ TurnKey = Key | ProviderKey
 
 LONG_SECONDS: Final = 5.0
 """Who waits longer than this, or will, says so in the status; shorter waits are not worth a write."""
-_SAME_WINDOW_SECONDS: Final = 2.0
-"""Providers count in full seconds."""
-_LOOK_AGAIN: Final = timedelta(minutes=10)
-"""Who waits is woken; this is for the case of a defect."""
+_SAME_WINDOW_SECONDS: Final = 2.0  # providers count in full seconds
+_LOOK_AGAIN: Final = timedelta(minutes=10)  # who waits is woken; this is for the case of a defect
 
 
 class Turn:
@@ -143,7 +141,7 @@ class Allowance:
         self._lines[hurried].take(lambda _: True)
         self._hurried_in_a_row = self._hurried_in_a_row + 1 if hurried else 0
 
-    def waiting(self) -> list[Turn]:
+    def everybody(self) -> list[Turn]:
         return list(self._waiting)
 
     def credit(self, count: int) -> None:
@@ -361,7 +359,7 @@ class Turns:
         account, dropped = self._allowances.pop(key, (None, None))
         if dropped is None:
             return
-        for turn in dropped.waiting():
+        for turn in dropped.everybody():
             turn.give_back()
             self._wake(turn.key)
         del dropped.account.allowances[key]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from keyturn.api.observed import Journal
 from keyturn.api.rotation import URGENT_LENGTH, CronInForce, RotationSpec
 from keyturn.api.schedule import InitialPolicy, ScheduleSpec
 from keyturn.rotation.cron import BadSchedule
@@ -170,6 +171,11 @@ def urgent_word(world: World) -> str | None:
     """The text of annotation keyturn.dev/urgent, if it was not handled before."""
     word = urgent_text(world)
     return word if word != world.status.last_handled_urgent else None
+
+
+def must_begin(world: World) -> bool:
+    """Whether a rotation that begins now waits for no other: it is urgent, or goes on with what is in the middle."""
+    return urgent_word(world) is not None or world.finalizer or isinstance(world.journal, Journal)
 
 
 def urgent_text(world: World) -> str | None:

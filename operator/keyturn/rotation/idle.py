@@ -6,7 +6,7 @@ Preparing is every check that can fail before anything is changed anywhere (I10)
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from pydantic import SecretStr
@@ -43,6 +43,8 @@ from keyturn.rotation.targets import PAUSED
 from keyturn.rotation.world import Problem, World
 
 RECOVERED: Final = "Recovered"
+BUDGET_POLL: Final = timedelta(minutes=10)
+"""Who waits for room is woken when there is."""
 
 
 def decide(world: World) -> Step:
@@ -86,7 +88,8 @@ def _clean_up(world: World) -> Step:
     if world.deleting and world.see_provider().gone:
         return DropJournal()
     request = world.spec.rotation_request
-    return provider_blocks(world) or Enter(_begin(world, world.spec, journal.rotation_id, RECOVERED, request))
+    step = provider_blocks(world) or _permitted(world, world.spec)
+    return step or Enter(_begin(world, world.spec, journal.rotation_id, RECOVERED, request))
 
 
 def _prepare(world: World, spec: RotationSpec, found: Next) -> Step:
@@ -118,6 +121,17 @@ def _begin(world: World, spec: RotationSpec, rotation_id: str, reason: str, requ
 
 def _no_conflict(world: World, spec: RotationSpec) -> Step | None:
     return None if world.conflict is None else wait_for(world.conflict)
+
+
+def _within_budget(world: World, spec: RotationSpec) -> Step | None:
+    """Where there is no room for one more, nothing is looked into before there is."""
+    return None if world.budget is None else wait_for(world.budget, after=BUDGET_POLL)
+
+
+def _permitted(world: World, spec: RotationSpec) -> Step | None:
+    """Last of all, for it is written down for all to see."""
+    problem = world.see_permit()
+    return None if problem is None else wait_for(problem, after=BUDGET_POLL)
 
 
 def _provider_usable(world: World, spec: RotationSpec) -> Step | None:
@@ -236,6 +250,7 @@ def rehearse(world: World) -> Rehearse:
 
 _POLICIES: Final[tuple[Callable[[World, RotationSpec], Step | None], ...]] = (
     _no_conflict,
+    _within_budget,
     _provider_usable,
     _downtime_accepted,
     _secret_writable,
@@ -245,6 +260,7 @@ _POLICIES: Final[tuple[Callable[[World, RotationSpec], Step | None], ...]] = (
     _current_proven,
     _rehearsed,
     nothing_pending,
+    _permitted,
 )
 
 

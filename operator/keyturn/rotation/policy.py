@@ -16,6 +16,7 @@ from keyturn.api.policy import RotationPolicySpec
 from keyturn.api.schedule import Window
 
 FROZEN: Final = "Frozen"
+BUDGET_EXHAUSTED: Final = "BudgetExhausted"
 INVALID_POLICY: Final = "InvalidPolicy"
 
 

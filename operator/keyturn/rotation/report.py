@@ -23,6 +23,7 @@ from keyturn.api.semantics import Verdict
 from keyturn.rotation.common import SECRET_LOST, fingerprint
 from keyturn.rotation.consumers import RolloutView
 from keyturn.rotation.due import due_now
+from keyturn.rotation.policy import BUDGET_EXHAUSTED
 from keyturn.rotation.steps import Advance, Enter, Finish, Rest, Wait
 from keyturn.rotation.targets import behind_message, targets
 from keyturn.rotation.timetable import (
@@ -231,6 +232,8 @@ def _rotating(world: World, step: Reportable, record: RotationRecord | None) -> 
         return ConditionType.ROTATING, _TRUE, record.phase, message
     if isinstance(step, Finish):
         return ConditionType.ROTATING, _FALSE, f"Rotation{step.result}", step.message
+    if isinstance(step, Wait) and step.reason == BUDGET_EXHAUSTED:
+        return ConditionType.ROTATING, _FALSE, step.reason, step.message
     waits = waits_for_the_user(world) or waits_for_a_policy(world) or waits_for_a_window(world)
     if waits is not None:
         return ConditionType.ROTATING, _FALSE, *waits

@@ -34,6 +34,7 @@ class Aspect(StrEnum):
     SECRET = "secret"
     JOURNAL = "journal"
     CONSUMERS = "consumers"
+    PERMIT = "permit"
     INSPECTION = "inspection"
 
 
@@ -90,6 +91,8 @@ class World:
     spec: the validated spec, or the Problem that makes it unusable.
     conflict: why another resource stands in the way (I6), or None. contested: that another one claims what this one
     has or names; a rotation that runs is not stopped by it.
+    budget: why policies have no room for one more rotation, as far as is known without asking. permit: the answer to
+    asking, None where it may begin, or where nobody need be asked.
     fresh_id: the id of the rotation that begins in this pass, if one does.
     rehearsed: the API server agreed, without effect, to the writes that lie ahead.
     armed: the intent to start was written down in this pass, and no call has been made since.
@@ -113,6 +116,8 @@ class World:
     fresh_id: str
     conflict: Problem | None = None
     contested: Problem | None = None
+    budget: Problem | None = None
+    permit: Problem | NotSeen | None = None
     provider: ProviderView | NotSeen = UNOBSERVED
     secret: SecretView | NotSeen | None = UNOBSERVED
     journal: Journal | NotSeen | None = UNOBSERVED
@@ -171,6 +176,9 @@ class World:
 
     def see_secret(self) -> SecretView | None:
         return _seen(self.secret, Aspect.SECRET)
+
+    def see_permit(self) -> Problem | None:
+        return _seen(self.permit, Aspect.PERMIT)
 
     def see_journal(self) -> Journal | None:
         return _seen(self.journal, Aspect.JOURNAL)
