@@ -90,7 +90,7 @@ WISHES = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(WISHES, st.integers(1, 20), st.integers(4, 20))
 def test_no_window_holds_more_than_burst_and_rate_allow_and_everybody_is_served(
     wishes: list[tuple[float, str, bool, int, int]], rate: int, burst: int
@@ -233,6 +233,22 @@ def test_no_more_is_sent_than_the_provider_has_left() -> None:
         assert desk.order == ["a", "b"]
         await asyncio.sleep(60)
         assert [*zip(desk.order, desk.times, strict=True)][2:] == [("c", 30), ("d", 30)]
+
+    at_a_desk(test, burst=20)
+
+
+def test_what_was_set_aside_is_void_when_the_provider_takes_nothing_more() -> None:
+    async def test(desk: Desk) -> None:
+        turn = desk.turns.begin_pass(("ns", "one"), "ns", hurried=False)
+        assert turn.take(desk.allowance, 1, 5)
+        desk.allowance.sent()
+        desk.allowance.told(250, 0, 30)
+        desk.allowance.ended()
+        assert not turn.take(desk.allowance, 1, 1)
+        await asyncio.sleep(31)
+        assert turn.take(desk.allowance, 1, 1)
+        desk.allowance.limited(failed(Failure.RATE_LIMITED, 30))
+        assert not turn.take(desk.allowance, 1, 1)
 
     at_a_desk(test, burst=20)
 

@@ -39,3 +39,7 @@ class Window:
     until: float
     left: int
     limit: int | None
+
+    def holds(self, wanted: int, set_aside: int = 0) -> bool:
+        """Whether so many requests fit, beside those that are set aside; what never would does when it is full."""
+        return self.left - set_aside >= min(wanted, self.limit or 1)

@@ -169,9 +169,11 @@ class Ledger:
             usage.add(key, account)
             self._offered[key] = account
             self._wake(key)
-        doubtful = [entry.noted for entry in self._entries.values() if entry.state in _DOUBTFUL]
-        if doubtful:
-            self._look_in(max(min(doubtful) + STALE_SECONDS - _now(), 0.0))
+        # What is stale already is being looked up.
+        ages = [_now() - entry.noted for entry in self._entries.values() if entry.state in _DOUBTFUL]
+        fresh = [age for age in ages if age < STALE_SECONDS]
+        if fresh:
+            self._look_in(STALE_SECONDS - max(fresh))
 
     def close(self) -> None:
         """Nobody waits here any more."""
@@ -231,7 +233,7 @@ class Ledger:
     def _look_in(self, delay: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(delay, self._look)
+        self._timer = asyncio.get_running_loop().call_later(delay + 0.001, self._look)
 
     def _look(self) -> None:
         self._timer = None

@@ -52,7 +52,7 @@ class Turn:
         if self._at is not allowance:
             self.give_back()
             self._at = allowance
-        if self.held < needed:
+        if self.held < needed or allowance.account.shut(needed):
             self.keep(0)
             self.wanted = max(needed, wanted)
             allowance.join(self)
@@ -208,7 +208,9 @@ class _Account:
         if set_aside:
             self._set_aside -= 1
         else:
-            self._debit(1)
+            self._bucket.tokens -= 1
+        if self._window is not None:
+            self._window.left -= 1
 
     def fit(self) -> None:
         """Keep to the highest limit of the objects that there are."""
@@ -223,9 +225,9 @@ class _Account:
         self._in_flight -= 1
 
     def told(self, limit: int | None, remaining: int, reset: float) -> None:
-        """What is on its way, or set aside, may not be counted in what the provider says."""
+        """What is on its way may not be counted in what the provider says."""
         now = self._clock()
-        left, until = remaining - (self._in_flight - 1) - self._set_aside, now + reset
+        left, until = remaining - (self._in_flight - 1), now + reset
         known = self._window if self._window is not None and self._window.until > now else None
         if known is None or until > known.until + _SAME_WINDOW_SECONDS:
             self._window = Window(until, left, limit)
@@ -250,16 +252,19 @@ class _Account:
         """As `Allowance.credit`."""
         self._set_aside -= count
         self._bucket.put_back(count)
-        if self._window is not None:
-            self._window.left += count
         self.serve()
+
+    def shut(self, needed: int) -> bool:
+        """Whether the provider has said meanwhile that it takes no such call now, whatever was set aside."""
+        now, window = self._clock(), self._window
+        return self._paused_until > now or (window is not None and window.until > now and not window.holds(needed))
 
     def wait(self, allowance: Allowance, wanted: int) -> float:
         """Seconds until so many requests may be set aside, if nobody else asks."""
         now = self._clock()
         waits = [allowance.bucket.wait(wanted, now), self._bucket.wait(wanted, now), self._paused_until - now]
         window = self._window
-        if window is not None and window.left < min(wanted, window.limit or 1):
+        if window is not None and not window.holds(wanted, self._set_aside):
             waits.append(window.until - now)
         return max(waits)
 
@@ -305,12 +310,7 @@ class _Account:
         turn.held += turn.wanted
         self._set_aside += turn.wanted
         allowance.bucket.tokens -= turn.wanted
-        self._debit(turn.wanted)
-
-    def _debit(self, count: int) -> None:
-        self._bucket.tokens -= count
-        if self._window is not None:
-            self._window.left -= count
+        self._bucket.tokens -= turn.wanted
 
     def _arm(self, seconds: float) -> None:
         if self._timer is not None:
