@@ -64,7 +64,7 @@ class Sweep:
         if not self._known(resource):
             # The first time, everything is missing: reading it whole is one request, not one for each.
             for item in await self._kube.list(resource, metadata_only=resource is NAMESPACES):
-                self._seen({"apiVersion": resource.api_version, "kind": resource.kind, **item}, False)
+                self._seen({**item, "apiVersion": resource.api_version, "kind": resource.kind}, False)
             return
         listed = {}
         for item in await self._kube.list(resource, metadata_only=True):
