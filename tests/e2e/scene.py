@@ -87,12 +87,13 @@ class Scene:
             path = f"{rotations}/{item['metadata']['name']}"
             self.stage.api.http.patch(path, content=body, headers=_MERGE)
             self.stage.api.http.delete(path)
+        self.stage.api.http.delete(self.policy_path)
         self.stage.api.http.delete(f"/api/v1/namespaces/{self.namespace}")
 
     # --- what there is -------------------------------------------------------------------------------------------
 
     def put(self, obj: dict[str, Any]) -> None:
-        if obj["kind"] != "ClusterRotationProvider":
+        if obj["kind"] not in ("ClusterRotationProvider", "RotationPolicy"):
             obj["metadata"].setdefault("namespace", self.namespace)
         self.stage.apply([obj])
 
@@ -141,6 +142,15 @@ class Scene:
             **spec,
         }
         self.put(_keyturn("ClientSecretRotation", name, whole))
+
+    def put_policy(self, **spec: Any) -> None:
+        """A RotationPolicy with the namespace's name, which covers this namespace unless it says otherwise."""
+        ours = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.namespace}}}
+        self.put(_keyturn("RotationPolicy", self.namespace, {**ours, **spec}))
+
+    @property
+    def policy_path(self) -> str:
+        return f"/apis/keyturn.dev/v1alpha1/rotationpolicies/{self.namespace}"
 
     def put_deployment(
         self,

@@ -1,7 +1,7 @@
 """I10: a permission that was taken away is named, nothing rotates, and giving it back is all that is needed.
 
-One operator for all cases: its ServiceAccount may read Keyturn's own kinds everywhere, and in the namespace of a case
-everything that the shipped ClusterRole grants, but for one verb.
+One operator for all cases: its ServiceAccount may read Keyturn's own kinds and Namespaces everywhere, and in the
+namespace of a case everything that the shipped ClusterRole grants, but for one verb.
 """
 
 from __future__ import annotations
@@ -84,8 +84,12 @@ def grant(scene: Scene, rules: list[dict[str, Any]]) -> None:
 
 def create_account(stage: Stage) -> None:
     """A ServiceAccount that may lead, and look at Keyturn's own kinds."""
-    kinds = ["clientsecretrotations", "rotationproviders", "clusterrotationproviders"]
-    rules = [{"apiGroups": ["keyturn.dev"], "resources": kinds, "verbs": ["get", "list", "watch"]}]
+    kinds = ["clientsecretrotations", "rotationproviders", "clusterrotationproviders", "rotationpolicies"]
+    read = {"verbs": ["get", "list", "watch"]}
+    rules = [
+        {"apiGroups": ["keyturn.dev"], "resources": kinds, **read},
+        {"apiGroups": [""], "resources": ["namespaces"], **read},
+    ]
     subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE}
     reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": ACCOUNT}
     name = {"name": ACCOUNT}

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from keyturn.api.observed import Journal
 from keyturn.api.rotation import Phase, RotationRecord, RotationSpec, RotationStatus
+from keyturn.rotation.policy import Policy
 from keyturn.rotation.report import Announcement
 from keyturn.rotation.steps import Rest, Wait
 from keyturn.rotation.world import Operation, Problem
@@ -96,6 +97,7 @@ class Lab:
         self.resource = FakeResource(spec)
         self.journal: FakeJournal | None = None
         self.account_gone = False
+        self.policies: list[Policy] = []
         self.api_down = False
         self.plan: Mapping[int, Disturbance] = {}
         self.actions: dict[int, Callable[[], object]] = {}

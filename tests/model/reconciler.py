@@ -17,6 +17,7 @@ from keyturn.api.observed import Journal
 from keyturn.api.rotation import Phase, RotationStatus
 from keyturn.api.semantics import Inspection, Standing
 from keyturn.rotation.lifecycle import decide
+from keyturn.rotation.policy import ruling
 from keyturn.rotation.report import Reportable, announcements, report
 from keyturn.rotation.steps import (
     Advance,
@@ -75,6 +76,7 @@ class _Pass:
             urgent_request=resource.urgent_request,
             namespace="default",
             created=EPOCH,
+            ruling=ruling(lab.policies, lab.clock),
         )
 
     def run(self) -> Wait | Rest | None:

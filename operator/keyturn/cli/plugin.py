@@ -223,13 +223,16 @@ def _condition(state: dict[str, Any], kind: str) -> dict[str, str]:
     return next((item for item in state.get("conditions") or [] if item["type"] == kind), {})
 
 
+_WAITING = ("OutsideWindow", "Frozen", "InvalidPolicy", "MinGap")
+
+
 def _message(state: dict[str, Any]) -> str:
     """What wants attention, else how the last rotation ended."""
     for kind in ("Stalled", "Contested", "Reconciling", "Overdue"):
         if found := _condition(state, kind):
             return found["message"]
     rotating = _condition(state, "Rotating")
-    if rotating.get("reason") == "OutsideWindow":
+    if rotating.get("reason") in _WAITING:
         return str(rotating["message"])
     return str((state.get("lastRotation") or {}).get("message", ""))
 

@@ -17,6 +17,9 @@ from keyturn.rotation.policy import DefaultWindows
 from keyturn.rotation.windows import Opening, Openings, WindowSet
 
 LONGEST_DEFAULT_STAGGER: Final = timedelta(hours=1)
+_SLACK: Final = timedelta(hours=1)
+_EARLY: Final = timedelta(days=1)
+"""So long before it closes, at most, a window is used that is the last one before a secret becomes too old."""
 _PLACE: Final = "spec.schedule"
 
 
@@ -117,8 +120,12 @@ class Calendar:
         found = self._openings.last_until(deadline, earliest, spread)
         if found is None:
             return deadline
+        if found.last >= deadline + _SLACK:
+            return deadline - _seconds(min(spread, deadline - found.begin) * share)
+        # Not in the last moment: who comes too late for it finds the window closed.
         latest = min(found.last, deadline)
-        return (latest - _seconds(min(spread, latest - found.begin) * share)).replace(microsecond=0)
+        start = max(found.begin, latest - _EARLY)
+        return start + _seconds(min(spread, latest - start) * share)
 
     def stagger(self, moment: datetime) -> timedelta:
         """Over how long rotations that fall due at about that time are spread."""
