@@ -14,6 +14,7 @@ from kubernetes.aio import client as official
 from keyturn.api.rotation import CANCEL_ANNOTATION
 from keyturn.cluster.client import Kube
 from keyturn.cluster.leases import LeaseObject
+from keyturn.controller.crew import Single
 from keyturn.controller.index import Key
 from keyturn.controller.leadership import Leadership, Timing
 from keyturn.controller.metrics import Metrics
@@ -31,7 +32,7 @@ def with_controller(test: Callable[[Controller], Awaitable[None]]) -> None:
         kube = Kube(official.Configuration(host="http://127.0.0.1:9"))
         try:
             leadership = Leadership(LeaseObject(kube, "nowhere"), "we", Timing())
-            await test(Controller(kube, NO_WORKERS, None, leadership, lambda: datetime.now(UTC), Metrics()))
+            await test(Controller(kube, NO_WORKERS, None, Single(leadership), lambda: datetime.now(UTC), Metrics()))
         finally:
             await kube.aclose()
 
@@ -58,7 +59,7 @@ def test_who_stands_by_queues_nothing_and_begins_with_what_is_in_the_middle() ->
         for raw in (rotation("a", client="a"), rotation("b", client="b"), rotating("c"), provider()):
             controller.seen(raw, False)
         assert (len(controller._rotations), len(controller._providers)) == (0, 0)
-        controller._begin()
+        controller._begin(0)
         assert await order(controller) == [("ns", "c"), ("ns", "a"), ("ns", "b")]
         assert len(controller._providers) == 1
 
@@ -70,7 +71,7 @@ def test_what_somebody_says_goes_before_what_only_happens() -> None:
         objects = {name: rotation(name, client=name) for name in "abcdef"}
         for raw in objects.values():
             controller.seen(raw, False)
-        controller._working = True
+        controller._working.add(0)
 
         def event(name: str, deleted: bool = False, status: str = "", **metadata: Any) -> None:
             raw = deepcopy(objects[name])
@@ -94,7 +95,7 @@ def test_what_somebody_says_goes_before_what_only_happens() -> None:
 def test_a_provider_object_is_looked_at_when_somebody_has_said_something() -> None:
     async def test(controller: Controller) -> None:
         queue = controller._providers
-        controller._working = True
+        controller._working.add(0)
         for change, waiting in (({}, 1), ({"resourceVersion": "2"}, 0), ({"resourceVersion": "3", "generation": 2}, 1)):
             raw = provider()
             raw["metadata"].update(change)

@@ -79,8 +79,14 @@ def run(
         typer.Option(envvar="KEYTURN_IDENTITY", help="Name in the Lease; never that of another living process."),
     ] = None,
     lease_namespace: Annotated[
-        str, typer.Option(envvar="KEYTURN_NAMESPACE", help="Namespace of the Lease by which replicas elect a leader.")
+        str, typer.Option(envvar="KEYTURN_NAMESPACE", help="Namespace of the Leases by which replicas elect a leader.")
     ] = "keyturn-system",
+    shards: Annotated[
+        int,
+        typer.Option(
+            min=1, max=128, envvar="KEYTURN_SHARDS", help="Parts into which replicas divide the work; the same for all."
+        ),
+    ] = 1,
     lease_duration: Annotated[
         int, typer.Option(min=1, max=3600, help="Seconds of silence after which a replica replaces the leader.")
     ] = 15,
@@ -101,6 +107,7 @@ def run(
         spool_key_file=spool_key_file,
         identity=identity,
         lease_namespace=lease_namespace,
+        shards=shards,
         lease=_timing(lease_duration, renew_deadline, retry_period),
         addresses=AddressRule(
             _networks(ALLOW_OPTION, allow_provider_network or ()),
