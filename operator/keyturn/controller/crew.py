@@ -5,7 +5,7 @@ Without shards, one Lease is all there is, and its holder works on everything. W
 - `keyturn`, the same Lease, held by all replicas together in the name of their layout: as long as one of them lives, no
   replica with another number of shards, and none without, gets to work. So no object ever has two owners;
 - `keyturn-member-N-…`, one for each replica: who lives, and so how large a share is;
-- `keyturn-0` to `keyturn-(N-1)`, one for each shard.
+- `keyturn-0-of-N` and so on, one for each shard.
 
 A replica works on a shard while it holds all three, by its own clock.
 """
@@ -38,6 +38,7 @@ from keyturn.controller.sharding import Plan, View, plan
 _log = logging.getLogger(__name__)
 
 _MEMBER: Final = re.compile(rf"{NAME}-member-(\d+)-[0-9a-f]{{12}}")
+_SHARD: Final = re.compile(rf"{NAME}-\d+-of-(\d+)")
 
 
 class Work(Protocol):
@@ -119,7 +120,7 @@ class Crew:
         self._member = Leadership(leases.named(self._me), identity, timing, clock, "the lease of this replica")
         self._layout = SharedLeadership(leases.named(), f"shards={count}", timing, clock)
         self._shards = [
-            Leadership(leases.named(_shard_name(shard)), identity, timing, clock, f"the lease of shard {shard}")
+            Leadership(leases.named(_shard_name(shard, count)), identity, timing, clock, f"the lease of shard {shard}")
             for shard in range(count)
         ]
         self._campaigns: dict[int, asyncio.Task[None]] = {}
@@ -172,13 +173,14 @@ class Crew:
         listed = await self._leases.list()
         self._seen.note(listed)
         for shard, leadership in enumerate(self._shards):
-            if _shard_name(shard) in listed:
-                leadership.saw(listed[_shard_name(shard)])
+            lease = listed.get(_shard_name(shard, self.count))
+            if lease is not None:
+                leadership.saw(lease)
 
     def _view(self) -> View:
         holders: list[str | None] = []
         for shard, leadership in enumerate(self._shards):
-            holder = self._seen.holder(_shard_name(shard))
+            holder = self._seen.holder(_shard_name(shard, self.count))
             # What the Lease says of ourselves may be of the past, or of an earlier process with our name.
             others = holder if holder != self._identity else None
             holders.append(self._identity if leadership.leads else others)
@@ -186,8 +188,8 @@ class Crew:
 
     def _members(self) -> frozenset[str]:
         """The replicas of our layout that live, or may live."""
-        found = {name: self._seen.holder(name) for name in self._seen.names() if _layout_of(name) == self.count}
-        return frozenset(holder for holder in found.values() if holder is not None)
+        ours = [name for name in self._seen.names() if _layout_of(_MEMBER, name) == self.count]
+        return frozenset(holder for holder in map(self._seen.holder, ours) if holder is not None)
 
     def _follow(self, plan: Plan) -> None:
         for shard in plan.take:
@@ -215,9 +217,11 @@ class Crew:
             del self._campaigns[shard], self._leaving[shard]
 
     async def _bury(self) -> None:
-        """Delete the Leases of replicas that have died; each replica has a name of its own, so they would pile up."""
+        """Delete the Leases of replicas that have died, and of layouts that are no more: they would pile up."""
         for name in self._seen.names():
-            if _layout_of(name) is not None and name != self._me and self._seen.holder(name) is None:
+            dead = _layout_of(_MEMBER, name) is not None and name != self._me
+            past = _layout_of(_SHARD, name) not in (None, self.count)
+            if (dead or past) and self._seen.holder(name) is None:
                 with contextlib.suppress(ClusterError):
                     await self._leases.delete(name, self._seen.lease(name))
 
@@ -281,8 +285,8 @@ class _Sightings:
         return lease.holder if self._clock() < since + lease.duration else None
 
 
-def _shard_name(shard: int) -> str:
-    return f"{NAME}-{shard}"
+def _shard_name(shard: int, count: int) -> str:
+    return f"{NAME}-{shard}-of-{count}"
 
 
 def _member_name(identity: str, count: int) -> str:
@@ -290,7 +294,7 @@ def _member_name(identity: str, count: int) -> str:
     return f"{NAME}-member-{count}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
 
 
-def _layout_of(name: str) -> int | None:
-    """The number of shards that a replica with this Lease has been told of; None: it is no Lease of a replica."""
-    found = _MEMBER.fullmatch(name)
+def _layout_of(kind: re.Pattern[str], name: str) -> int | None:
+    """How many shards there are for who uses this Lease; None: it is of another kind."""
+    found = kind.fullmatch(name)
     return int(found[1]) if found else None
