@@ -26,7 +26,13 @@ class Resources:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.http = httpx.Client(
-            base_url=endpoint.server, headers=endpoint.headers(), verify=endpoint.ssl_context(), timeout=30
+            base_url=endpoint.server,
+            headers=endpoint.headers(),
+            verify=endpoint.ssl_context(),
+            timeout=30,
+            # Threads share it, and httpcore may close an idle connection as surplus or expired just when another
+            # thread begins to use it (encode/httpcore issue 1110): so none is ever surplus or expired.
+            limits=httpx.Limits(max_connections=100, max_keepalive_connections=None, keepalive_expiry=None),
         )
         self._kinds: dict[str, dict[str, dict[str, Any]]] = {}
 

@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--plans", type=int, help="play only so many, chosen by the seed")
     parser.add_argument("--only", default="", help="play only plans whose name has this text")
-    parser.add_argument("--full", action="store_true", help="faults as long as they are in life: minutes")
+    parser.add_argument("--full", action="store_true", help="also faults as long as they are in life: minutes")
     parser.add_argument("--inputs", type=int, default=_INPUTS, help="how many generated inputs; 0 for none")
     parser.add_argument("--parallel", type=int, default=_PARALLEL, help="how many plans at the same time")
     parser.add_argument("--no-bugs", action="store_true", help="leave out the seeded bugs")

@@ -114,7 +114,7 @@ class FaultPlan(Plan):
     full: bool = False
 
     def __str__(self) -> str:
-        return f"{self.scenario}, {self.fault}"
+        return f"{self.scenario}, {self.fault}{', in full' if self.full else ''}"
 
     @property
     def options(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from tests.chaos.clocks import OperatorClock, ProviderClock, StrictClock
@@ -129,5 +130,6 @@ FAULTS: Final = (*_outages(), *_requests(), *_watches(), *_clocks(), *PROVIDER_F
 
 
 def fault_plans(*, full: bool = False) -> list[FaultPlan]:
-    """Every fault in each of its scenarios."""
-    return [FaultPlan(scenario, fault=fault, full=full) for fault in FAULTS for scenario in fault.scenarios]
+    """Every fault in each of its scenarios. full: those that end also as long and as bad as they get."""
+    short = [FaultPlan(scenario, fault=fault) for fault in FAULTS for scenario in fault.scenarios]
+    return short + [replace(plan, full=True) for plan in short if full and plan.fault.seconds is not None]

@@ -141,8 +141,8 @@ class Soak:
                 scene.put_rotation(f"r-{number}", acceptDowntime=scene.provider == "snaptrade", soak="500ms")
                 self._wait_for_the_end(scene, f"r-{number}")
                 self._judge(scene, number, before)
-            except AssertionError as error:
-                self.tally.violations.append(f"{scene.namespace}: {error}"[:2000])
+            except Exception as error:  # noqa: BLE001 - a defect of the soak itself must not cost the report
+                self.tally.violations.append(f"{scene.namespace}: {error!r}"[:2000])
                 return
             self.tally.rotations[scene.provider] += 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 
 from sandbox.simulators.faults import How
@@ -93,6 +94,28 @@ def test_a_client_that_is_corrected_to_one_that_is_taken(janrain_scene: Scene) -
     scene.delete(f"{scene.rotation_path.rpartition('/')[0]}/rival")
     scene.wait_ended()
     assert scene.applied("start") == 1
+
+
+def test_a_client_that_vanishes_can_be_corrected_but_not_to_one_that_somebody_else_rotates(scene: Scene) -> None:
+    """I5, I10: nothing was changed at either of them, so what is pending at the other one is not ours."""
+    simulator = scene.account.simulator
+    simulator.add_fault("start", How.STATUS, status=429, times=None, caller="keyturn")
+    scene.put_rotation("a")
+    scene.operator()
+    scene.wait(lambda: simulator.counted(scene.client_id, "start", "received"), "the call was refused")
+    simulator.clients.pop(scene.client_id)
+    other = simulator.create({})["client_id"]
+    simulator.clear_faults()
+    url = f"{scene.account.url}/v1/m2m/clients/{other}/secrets/rotate/start"
+    httpx.post(url, auth=(simulator.project_id, simulator.project_secret), trust_env=False).raise_for_status()
+    scene.wait_stalled("ClientNotFound")
+    scene.put_rotation("a", clientId=other)
+    scene.wait_stalled("ForeignRotation")
+    assert simulator.counted(other, "start", "applied") == 1, "that of somebody else"
+    assert simulator.counted(other, "cancel", "applied") == 0
+    scene.put_rotation("a", clientId=other, takeOver=True)
+    scene.wait_ended()
+    assert simulator.accepts(other, scene.secret()["CLIENT_SECRET"])
 
 
 def test_a_spec_that_becomes_invalid_right_after_a_rotation_is_answered(scene: Scene) -> None:

@@ -13,9 +13,9 @@ from aiohttp import web
 from kubernetes.aio import client as official
 from kubernetes.aio.config import ConfigException
 
-from keyturn.cluster.client import Kube
+from keyturn.cluster.client import Kube, Resource
 from keyturn.cluster.errors import Conflict, NoConnection, NotFound, Unavailable
-from keyturn.cluster.resources import PODS, SECRETS
+from keyturn.cluster.resources import PODS, ROTATIONS, SECRETS
 
 WHOLE = """
 apiVersion: v1
@@ -150,7 +150,8 @@ async def test_a_server_that_asks_for_a_pause_is_heard_but_not_for_hours(said: s
         assert raised.value.retry_after == asked
 
 
-async def test_an_answer_that_lags_behind_what_was_written_is_not_believed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("resource", [SECRETS, ROTATIONS], ids=lambda resource: resource.plural)
+async def test_an_answer_that_lags_behind_what_was_written_is_not_believed(tmp_path: Path, resource: Resource) -> None:
     """I9: neither an older version, nor that the object is not there; and what is gone, is gone."""
     served = {"version": 7, "status": 200, "patched": 200}
 
@@ -163,18 +164,18 @@ async def test_an_answer_that_lags_behind_what_was_written_is_not_believed(tmp_p
         path = tmp_path / "kubeconfig"
         path.write_text(WHOLE.replace("SERVER", server).replace("tokenFile: TOKEN", "token: a"))
         kube = await Kube.connect(path)
-        assert await kube.get(SECRETS, "ns", "m2m")
-        await kube.merge(SECRETS, "ns", "m2m", {"data": {}})
+        assert await kube.get(resource, "ns", "m2m")
+        await kube.merge(resource, "ns", "m2m", {"data": {}})
         with pytest.raises(Conflict, match="older than what was written"):
-            await kube.get(SECRETS, "ns", "m2m")
+            await kube.get(resource, "ns", "m2m")
         served["version"] = 10
-        assert await kube.get(SECRETS, "ns", "m2m")
+        assert await kube.get(resource, "ns", "m2m")
         served["status"] = 404
         with pytest.raises(Conflict, match="is there"):
-            await kube.get(SECRETS, "ns", "m2m")
+            await kube.get(resource, "ns", "m2m")
         served["patched"] = 404
         with pytest.raises(NotFound):
-            await kube.get(SECRETS, "ns", "m2m")
+            await kube.get(resource, "ns", "m2m")
         await kube.aclose()
 
 

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from sandbox.controlplane.endpoint import Endpoint
 from sandbox.stage import NAMESPACE, SERVICE_ACCOUNT
-from tests.e2e.proxy import Exchange, pass_on, proxy
+from tests.e2e.proxy import Exchange, Guard, pass_on, proxy
 from tests.e2e.scene import Scene
 
 
@@ -44,8 +44,8 @@ class ApiLog:
 
 
 @contextmanager
-def recorded(scene: Scene) -> Iterator[ApiLog]:
-    """Serve a proxy before the API server for as long as the context lasts."""
+def recorded(scene: Scene, guard: Guard = pass_on) -> Iterator[ApiLog]:
+    """Serve a proxy before the API server for as long as the context lasts. guard: what becomes of the requests."""
     plane = scene.stage.control_plane
     upstream = plane.service_account_endpoint(NAMESPACE, SERVICE_ACCOUNT)
     log = ApiLog(plane.directory / f"kubeconfig-recorded-{scene.namespace}")
@@ -53,7 +53,7 @@ def recorded(scene: Scene) -> Iterator[ApiLog]:
     async def write_down(exchange: Exchange) -> web.StreamResponse:
         if not exchange.is_watch:
             log.requests.append(Request(time.time(), exchange.method, exchange.path, "dryRun" in exchange.query))
-        return await pass_on(exchange)
+        return await guard(exchange)
 
     served = AsyncExitStack()
     before = proxy(upstream.server, write_down, upstream.ssl_context())

@@ -113,8 +113,9 @@ class _Pass:
             case Wait() | Rest():
                 self._write(step)
             case Enter() | Finish():
+                kept = after_recording(self.world, step)
                 self._write(step)
-                self.world = after_recording(self.world, step)
+                self.world = replace(kept, status=self.world.status)
             case Advance(record):
                 self._learn(status=self.world.status.model_copy(update={"rotation": record}))
             case SetFinalizer(present):

@@ -8,9 +8,11 @@ import pytest
 
 from keyturn.api.rotation import FailurePolicy, Phase, RolloutSpec, RotationSpec, VerifySpec
 from keyturn.rotation.steps import Rest, Wait
+from keyturn.rotation.world import Operation
 from tests.model.fakecluster import SECOND
 from tests.model.lab import Lab
 from tests.model.scenarios import make_lab, make_spec
+from tests.model.test_crashes import effects
 
 HOUR = timedelta(hours=1)
 
@@ -63,3 +65,17 @@ def test_what_does_not_succeed_is_given_up_after_the_same_time_again(phase: Phas
     else:
         assert isinstance(lab.run(30 * SECOND), Rest)
         assert lab.resource.parsed().phase is Phase.CANCELLED
+
+
+def test_an_intent_of_a_clock_that_was_set_back_is_written_anew_before_the_call() -> None:
+    """I1: the end of the old value is counted from it, and would lie an hour too late."""
+    lab = make_lab()
+    index = effects("plain").index(Operation.START)
+    lab.run_to_effect(index)
+    intent = lab.resource.parsed().rotation
+    assert intent is not None
+    assert lab.provider.applied == []
+    lab.ahead = -HOUR
+    assert isinstance(lab.run(), Rest)
+    assert lab.provider.applied.count(Operation.START) == 1
+    assert lab.log[index + 1 : index + 3] == ["status Starting", Operation.START]

@@ -29,6 +29,7 @@ from keyturn.controller.metrics import BUSY, DEPTH, LEADER, OWNED, SHARDS, Metri
 from keyturn.controller.providers import ProviderReconciler
 from keyturn.controller.queue import WorkQueue
 from keyturn.controller.reconciler import Reconciler
+from keyturn.controller.rivals import Others, Rivals
 from keyturn.controller.sharding import shard_of
 from keyturn.controller.spool import Spool, replay
 from keyturn.controller.sweep import Sweep
@@ -110,10 +111,9 @@ class Controller:
             self._observers,
             clock,
             metrics,
+            self._wake,
             spool,
-            goes_on=lambda key: not self._stopping and self._shard(key) in self._working,
-            # In one process the index knows all claims in the order in which they came.
-            confirm=self._sweep.fresh if shards.count > 1 else None,
+            Others(self._goes_on, Rivals(self.index, self._sweep.fresh) if shards.count > 1 else None),
         )
         self._checks = ProviderReconciler(
             acting, self.index, self._accounts, self._wake, clock, settings.provider_interval
@@ -161,6 +161,9 @@ class Controller:
     async def check(self, key: ProviderKey) -> Again | None:
         """Check a provider account, as long as it is ours: see `ProviderReconciler.reconcile`."""
         return await self._within(self._provider_shard(key), partial(self._checks.reconcile, key))
+
+    def _goes_on(self, key: Key) -> bool:
+        return not self._stopping and self._shard(key) in self._working
 
     async def _within(self, shard: int, work: Callable[[], Awaitable[Again | None]]) -> Again | None:
         if shard not in self._working:

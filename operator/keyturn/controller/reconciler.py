@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -30,10 +30,11 @@ from keyturn.cluster.resources import ROTATIONS
 from keyturn.cluster.secrets import Owner
 from keyturn.controller.accounts import Accounts
 from keyturn.controller.acts import Acts
-from keyturn.controller.index import Index, Key, provider_key
+from keyturn.controller.index import Index, Key
 from keyturn.controller.leadership import NotLeading
 from keyturn.controller.metrics import Metrics
 from keyturn.controller.queue import LONGEST_DELAY
+from keyturn.controller.rivals import ALONE, Others
 from keyturn.controller.spool import Spool
 from keyturn.controller.workers import Again
 from keyturn.rotation.lifecycle import decide
@@ -78,19 +79,14 @@ class Reconciler:
         observers: Observers,
         clock: Callable[[], datetime],
         metrics: Metrics,
+        wake: Callable[[set[Key]], None],
         spool: Spool | None = None,
-        *,
-        goes_on: Callable[[Key], bool] = lambda _: True,
-        confirm: Callable[[], Awaitable[None]] | None = None,
+        others: Others = ALONE,
     ) -> None:
-        """goes_on: False when a pass is to stop at the next step, because the process ends, or another takes it up.
-
-        confirm: brings the index up to date, or raises ClusterError; asked before a client is claimed, where other
-        processes claim clients of the same account at the same time.
-        """
+        """wake: is given the other rotations that are affected by what a pass has seen before the watch did."""
+        self._wake = wake
         self._spool = spool
-        self._goes_on = goes_on
-        self._confirm = confirm
+        self._others = others
         self._metrics = metrics
         self._kube = kube
         self._index = index
@@ -119,11 +115,14 @@ class Reconciler:
         except ClusterError as error:
             _log.warning("%s", error, extra={"object": "/".join(key)})
             return _after(error)
-        self._index.put_rotation(raw)
+        self._know(key, raw)
         return await _Pass(self, key, raw).run()
 
+    def _know(self, key: Key, raw: dict[str, Any]) -> None:
+        self._wake(self._index.put_rotation(raw) - {key})
+
     def _forget(self, key: Key) -> None:
-        self._index.drop_rotation(key)
+        self._wake(self._index.drop_rotation(key))
         self._observers.unfollow(key)
         self._progress_written.pop(key, None)
         self._refused.pop(key, None)
@@ -174,7 +173,7 @@ class _Pass:
         self._world = reconciler._world(key, raw)
         owner = Owner(namespace=key[0], name=key[1], uid=raw["metadata"]["uid"])
         self._events: list[asyncio.Task[None]] = []
-        self._confirmed = False
+        self._looked_for_rivals = False
         self._phases: list[tuple[RotationRecord, timedelta]] = []
         """Those that have ended, with their durations, and of which nothing is written yet."""
         self._acts = Acts(reconciler._kube, reconciler._accounts, reconciler._observers, owner, reconciler._spool)
@@ -197,14 +196,14 @@ class _Pass:
             await asyncio.gather(*self._events)
             # Woken only by what the decision looked at: pods that come and go do not hurry a provider that is down.
             looked = self._world.status.rotation is not None and self._world.consumers is not UNOBSERVED
-            watching = looked and self._r._goes_on(self._key)
+            watching = looked and self._r._others.goes_on(self._key)
             (self._r._observers.follow if watching else self._r._observers.unfollow)(self._key)
 
     async def _loop(self) -> Again | None:
         last: Step | None = None
         for _ in range(_MOST_STEPS):
             # The next process may not be able to find out whether an armed call was made.
-            if not self._r._goes_on(self._key) and not self._world.armed:
+            if not self._r._others.goes_on(self._key) and not self._world.armed:
                 return Again(None)
             self._world = replace(self._world, now=self._r._clock())
             step = decide(self._world)
@@ -214,40 +213,30 @@ class _Pass:
             if step == last and not isinstance(step, CallProvider):
                 # Not again at once; and what came of this pass is written, so that timeouts are counted from it.
                 return await self._pause(_NOT_SEEN)
-            if isinstance(step, Enter) and self._claims(step) and not await self._unrivalled(step):
+            if isinstance(step, Enter) and await self._has_rival(step):
                 continue
             await self._act(step)
             last = last if isinstance(step, Observe) else step
         raise RuntimeError(f"no end after {_MOST_STEPS} steps")
 
-    def _claims(self, step: Enter) -> bool:
-        """Whether this step is the first to say that its client is being rotated, which has to be confirmed."""
+    async def _has_rival(self, step: Enter) -> bool:
+        """Whether somebody is in the way of what this step is the first to say: then the world says who it is."""
         running = self._world.status.rotation
-        anew = running is None or running.subject != step.record.subject
-        return anew and self._r._confirm is not None and not self._confirmed
-
-    async def _unrivalled(self, step: Enter) -> bool:
-        """Whether nobody stands in the way, as the API server knows it now (I6); else the world says who does.
-
-        Two rotations of one client that begin at the same time in two processes cannot miss each other: each has been
-        seen with its spec before its process looks, and the write that follows is refused if its object has changed.
-        """
-        assert self._r._confirm is not None
-        self._confirmed = True
-        await self._r._confirm()
-        subject = step.record.subject
-        provider = provider_key(subject.provider_ref.kind, self._key[0], subject.provider_ref.name)
-        if self._r._index.account(provider) != (step.record.account or provider):
-            raise Conflict(f"the account of {subject.provider_ref.kind} {subject.provider_ref.name} has changed")
-        self._world = replace(self._world, conflict=self._r._index.conflict(self._key))
-        return self._world.conflict is None
+        begins = running is None or running.subject != step.record.subject
+        rivals = self._r._others.rivals
+        if rivals is None or self._looked_for_rivals or not begins:
+            return False
+        self._looked_for_rivals = True
+        self._world = replace(self._world, conflict=await rivals.found(self._key, step.record))
+        return self._world.conflict is not None
 
     async def _act(self, step: Step) -> None:
         if isinstance(step, Enter | Advance | Finish):
             self._note_phase(step)
         if isinstance(step, Enter | Finish):
+            kept = after_recording(self._world, step)
             await self._record(step)
-            self._world = after_recording(self._world, step)
+            self._world = replace(kept, status=self._world.status)
         elif isinstance(step, Advance):
             if self._world.record.start_sent and not step.record.start_sent:
                 self._r.refused(self._key, self._world.record)
@@ -345,7 +334,7 @@ class _Pass:
 
     def _keep(self, raw: dict[str, Any]) -> None:
         self._raw = raw
-        self._r._index.put_rotation(raw)
+        self._r._know(self._key, raw)
 
     def _context(self) -> dict[str, str]:
         record = self._world.status.rotation or self._world.status.last_rotation

@@ -171,7 +171,8 @@ def _none_paused(world: World, spec: RotationSpec) -> Step | None:
     return None
 
 
-def _nothing_pending(world: World, spec: RotationSpec) -> Step | None:
+def nothing_pending(world: World, spec: RotationSpec) -> Step | None:
+    """Why a rotation that has sent nothing must not begin: somebody else's is under way, or nobody can tell."""
     inspection = world.see_inspection()
     if not inspection.outcome.ok:
         return wait_after("inspect", inspection.outcome)
@@ -239,7 +240,7 @@ _POLICIES: Final[tuple[Callable[[World, RotationSpec], Step | None], ...]] = (
     _none_paused,
     _current_proven,
     _rehearsed,
-    _nothing_pending,
+    nothing_pending,
 )
 
 

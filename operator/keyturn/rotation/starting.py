@@ -12,7 +12,7 @@ from typing import Final
 
 from keyturn.api.observed import Journal
 from keyturn.api.rotation import Phase, Result, RotationSpec
-from keyturn.api.semantics import Effect, Failure, Standing, Verdict
+from keyturn.api.semantics import Effect, Failure, Outcome, Standing, Verdict
 from keyturn.rotation.common import (
     CANCELLED_BY_DELETION,
     SECRET_LOST,
@@ -28,7 +28,7 @@ from keyturn.rotation.common import (
     withdrawn,
     written_in_this_rotation,
 )
-from keyturn.rotation.idle import rehearse, secret_unwritable
+from keyturn.rotation.idle import nothing_pending, rehearse, secret_unwritable
 from keyturn.rotation.steps import (
     Advance,
     CallProvider,
@@ -78,11 +78,14 @@ def _start_or_recover(world: World, spec: RotationSpec, journal: Journal) -> Ste
     """Nothing of ours is in the journal: call, unless the provider shows that an earlier call got through (I5)."""
     inspection = world.see_inspection()
     if not inspection.outcome.ok:
-        return wait_after("inspect", inspection.outcome)
+        return _unless_corrected(world, spec, "inspect", inspection.outcome)
     if inspection.standing is Standing.UNROTATED:
         return _start(world, spec)
     if inspection.standing is Standing.UNTOLD and (world.armed or not world.record.start_sent):
         return _start(world, spec)
+    if not world.record.start_sent:
+        # Nothing of this rotation was sent, so this is not its answer.
+        return nothing_pending(world, spec) or CallProvider(Operation.CANCEL)
     # Preparing saw nothing pending, so what is there now is the answer that this rotation lost.
     if inspection.recovered is not None:
         return KeepPending(inspection.recovered)
@@ -136,12 +139,18 @@ def _after_failed_call(world: World, spec: RotationSpec, journal: Journal) -> St
             return Finish(Result.FAILED, f"the provider refused to start: {outcome.message}")
         if world.record.start_sent:
             return Advance(world.record.model_copy(update={"start_sent": False}))
-        if outcome.failure is Failure.CLIENT_NOT_FOUND and spec.client_id != world.subject.client_id:
-            # Nothing was changed at the one that does not exist: the spec was corrected, as the message asks.
-            subject = world.subject.model_copy(update={"client_id": spec.client_id})
-            return wait_for(world.conflict) if world.conflict else Enter(move(world, Phase.STARTING, subject=subject))
-        if outcome.failure is Failure.CLIENT_NOT_FOUND:
-            # Each try writes the intent and that it was not carried out; a corrected spec is seen at once (I12).
-            return wait_after(operation, replace(outcome, retry_after=CLIENT_POLL))
+        return _unless_corrected(world, spec, operation, outcome)
     # Looked at again after a pause, by asking the provider where it stands: never repeated blindly (I5).
     return wait_after(operation, outcome)
+
+
+def _unless_corrected(world: World, spec: RotationSpec, operation: str, outcome: Outcome) -> Step:
+    """Wait; but what a client that does not exist has none of, goes on with the one that the spec names instead."""
+    if outcome.failure is not Failure.CLIENT_NOT_FOUND:
+        return wait_after(operation, outcome)
+    if spec.client_id == world.subject.client_id:
+        # Each try to start writes the intent and that it was not carried out; a corrected spec is seen at once (I12).
+        return wait_after(operation, replace(outcome, retry_after=CLIENT_POLL))
+    subject = world.subject.model_copy(update={"client_id": spec.client_id})
+    changes = {"subject": subject, "start_sent": False}
+    return wait_for(world.conflict) if world.conflict else Enter(move(world, Phase.STARTING, **changes))

@@ -166,10 +166,13 @@ Step = (
 def after_recording(world: World, step: Enter | Finish) -> World:
     """What was seen before a phase was written down may be out of date after it.
 
-    Only what Preparing has just seen at the provider stays: Starting acts on it, and would otherwise ask twice.
+    world: as it was before. Only what Preparing has just seen at the provider stays, for the same client: Starting acts
+    on it, and would otherwise ask twice.
     """
     starting = isinstance(step, Enter) and step.record.phase is Phase.STARTING
-    inspection = world.inspection if starting else UNOBSERVED
+    running = world.status.rotation
+    same = running is None or (isinstance(step, Enter) and step.record.subject == running.subject)
+    inspection = world.inspection if starting and same else UNOBSERVED
     return replace(
         world,
         consumers=UNOBSERVED,
