@@ -61,10 +61,10 @@ def test_at_rest_nothing_moves_and_the_leases_cost_what_the_page_says() -> None:
     async def scenario(cluster: Cluster) -> None:
         await crew(cluster, "one", "two", "three", count=6)
         taken, written, begun = [len(one.taken) for one in cluster.replicas], cluster.written(), now()
-        await asyncio.sleep(600)
+        await asyncio.sleep(150)
         assert [len(one.taken) for one in cluster.replicas] == taken
         rate = (cluster.written() - written) / (now() - begun)
-        # (shards + 2 replicas) every 1.5 to 2 seconds
+        # Each shard, and two for each replica, every 1.5 to 2 seconds.
         assert (6 + 2 * 3) / 2.0 * 0.95 <= rate <= (6 + 2 * 3) / 1.5
 
     play(scenario)
@@ -246,7 +246,7 @@ def test_one_with_another_number_of_shards_is_no_member_of_ours() -> None:
     play(scenario)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_whatever_happens_to_the_replicas_no_part_has_two_owners(seed: int) -> None:
     """Replicas of several layouts come, go, die and are cut off; `Cluster.begin` is the judge."""
     chance = random.Random(seed)

@@ -25,12 +25,12 @@ def rotation(
 ) -> dict[str, Any]:
     """Writes to a Secret of its own name unless told otherwise."""
     meta = {"name": name, "namespace": namespace, "uid": name, "resourceVersion": str(version), "generation": 1}
-    meta["creationTimestamp"] = "2026-01-01T00:00:00Z"
     spec = {
         "providerRef": {"name": provider, **({"kind": kind} if kind else {})},
         "clientId": client,
         "secretRef": {"name": secret or name, "key": "KEY", **keys},
     }
+    meta["creationTimestamp"] = "2026-01-01T00:00:00Z"
     whole = {**meta, "managedFields": ["much"], "annotations": {"kubectl": "more"}}
     return {"apiVersion": "keyturn.dev/v1alpha1", "kind": "ClientSecretRotation", "metadata": whole, "spec": spec}
 
