@@ -151,6 +151,15 @@ class Fleet:
         counted = self.scene.account.simulator.counted
         return [int(counted(client, operation, "applied")) for client in self.clients.values()]
 
+    def received(self) -> dict[tuple[str, str], int]:
+        """All calls about our clients, by client and operation; to check the account takes none of them."""
+        simulator = self.scene.account.simulator
+        return {
+            (client, operation): int(simulator.counted(client, operation, "received"))
+            for client in self.clients.values()
+            for operation in list(simulator.calls)
+        }
+
     def clear(self) -> None:
         """End the replicas, and delete what a test has made."""
         for operator in self.replicas.values():

@@ -22,7 +22,6 @@ from keyturn.providers.addresses import AddressRule, parse_networks
 from tests.e2e.crash import HOLD, calls, let_verify
 from tests.e2e.fleet import TAKEN_OVER, Fleet, fleet
 from tests.e2e.scene import Scene
-from tests.e2e.test_leadership import all_calls
 
 
 @pytest.fixture
@@ -76,12 +75,12 @@ def test_a_replica_that_thaws_undoes_nothing_and_gets_its_share_again(six: Fleet
     six.wait_shared("two", "three", seconds=TAKEN_OVER)
     let_verify(six.scene)
     six.wait_ended("a")
-    before, called = six.objects(), all_calls(six.scene)
+    before, called = six.objects(), six.received()
     six.thaw("one")
     six.wait_shared("one", "two", "three")
     assert "is lost" in six.log("one")
     assert six.objects() == before
-    assert all_calls(six.scene) == called
+    assert six.received() == called
     assert six.applied("start") == six.applied("rotate") == [1] * 6
 
 

@@ -116,11 +116,13 @@ class Crew:
         self._identity = identity
         self._timing = timing
         self._seen = _Sightings(clock)
-        self._me = _member_name(identity, count)
+        self._me = lease_of_replica(identity, count)
         self._member = Leadership(leases.named(self._me), identity, timing, clock, "the lease of this replica")
         self._layout = SharedLeadership(leases.named(), f"shards={count}", timing, clock)
         self._shards = [
-            Leadership(leases.named(_shard_name(shard, count)), identity, timing, clock, f"the lease of shard {shard}")
+            Leadership(
+                leases.named(lease_of_shard(shard, count)), identity, timing, clock, f"the lease of shard {shard}"
+            )
             for shard in range(count)
         ]
         self._campaigns: dict[int, asyncio.Task[None]] = {}
@@ -173,14 +175,14 @@ class Crew:
         listed = await self._leases.list()
         self._seen.note(listed)
         for shard, leadership in enumerate(self._shards):
-            lease = listed.get(_shard_name(shard, self.count))
+            lease = listed.get(lease_of_shard(shard, self.count))
             if lease is not None:
                 leadership.saw(lease)
 
     def _view(self) -> View:
         holders: list[str | None] = []
         for shard, leadership in enumerate(self._shards):
-            holder = self._seen.holder(_shard_name(shard, self.count))
+            holder = self._seen.holder(lease_of_shard(shard, self.count))
             # What the Lease says of ourselves may be of the past, or of an earlier process with our name.
             others = holder if holder != self._identity else None
             holders.append(self._identity if leadership.leads else others)
@@ -285,12 +287,13 @@ class _Sightings:
         return lease.holder if self._clock() < since + lease.duration else None
 
 
-def _shard_name(shard: int, count: int) -> str:
+def lease_of_shard(shard: int, count: int) -> str:
+    """Its name."""
     return f"{NAME}-{shard}-of-{count}"
 
 
-def _member_name(identity: str, count: int) -> str:
-    """Identities may hold what names of objects may not."""
+def lease_of_replica(identity: str, count: int) -> str:
+    """Its name; identities may hold what names of objects may not."""
     return f"{NAME}-member-{count}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
 
 

@@ -143,7 +143,7 @@ WAITS: Final = Family(
     {**_QUEUE, "priority": frozenset(Priority)},
     _QUICK,
 )
-LEADER: Final = Family("keyturn_leader", "1 while this process leads and works, on its shards at least, else 0")
+LEADER: Final = Family("keyturn_leader", "1 while this process leads and works, on some shard at least, else 0")
 SHARDS: Final = Family("keyturn_shards", "Shards that the work is divided into")
 OWNED: Final = Family("keyturn_shards_owned", "Shards that this process owns and works on")
 DEPTH: Final = Family("keyturn_queue_depth", "Objects that wait for a worker now", _QUEUE)
