@@ -10,7 +10,8 @@ import pytest
 
 from keyturn.cluster.errors import Forbidden
 from keyturn.cluster.leases import NAME, Lease
-from keyturn.controller.leadership import NotLeading
+from keyturn.controller.crew import lease_of_replica, lease_of_shard
+from keyturn.controller.leadership import NotLeading, Timing
 from tests.controller.fakecrew import Cluster, Folder, Replica, Scenario, until
 from tests.controller.fakelease import LOOK, TIMING, now
 from tests.controller.virtual import virtually
@@ -131,6 +132,26 @@ def test_a_frozen_replica_that_thaws_may_do_nothing() -> None:
             with pytest.raises(NotLeading):
                 frozen.shards.check(shard)
         await until(lambda: fair(cluster, 3))
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("lease", [NAME, lease_of_replica("one", 2), lease_of_shard(0, 2)])
+def test_each_of_the_three_leases_must_have_been_renewed(lease: str) -> None:
+    """One of them could not be for a while; then the process froze, and thaws: asked before any timer has run."""
+
+    async def scenario(cluster: Cluster) -> None:
+        one = cluster.replica("one", 2)
+        await until(lambda: len(one.shards.held()) == 2)
+        await asyncio.sleep(20)
+        (line,) = [line for line in one.folder.lines if line.server is cluster.leases[lease]]
+        line.down = True
+        await asyncio.sleep(TIMING.renew_deadline - LOOK)
+        one.shards.check(0)
+        one.frozen = LOOK + 0.5
+        with pytest.raises(NotLeading):
+            one.shards.check(0)
+        assert 0 not in one.shards.held()
 
     play(scenario)
 
@@ -282,6 +303,20 @@ async def disturb(one: Replica, chance: random.Random) -> None:
             one.folder.cut(down=False)
         case "slow":
             one.slow = chance.uniform(0, 20)
+
+
+def test_the_common_lease_lasts_as_long_as_any_of_its_holders_counts_on() -> None:
+    """Replicas with other times renew it, too, as in a rolling update that changes them."""
+
+    async def scenario(cluster: Cluster) -> None:
+        cluster.replica("long", 2)
+        cluster.replica("short", 2, Timing(6, 5.0, 0.5))
+        await until(lambda: fair(cluster, 2))
+        await asyncio.sleep(30)
+        written = cluster.leases[NAME].writes[-20:]
+        assert {lease.duration for _, lease in written} == {TIMING.duration}
+
+    play(scenario)
 
 
 # --- what is said ----------------------------------------------------------------------------------------------------

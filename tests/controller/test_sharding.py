@@ -54,7 +54,10 @@ def test_shards_come_to_be_divided_evenly_and_none_is_left(view: View) -> None:
 
 @given(views())
 def test_nothing_moves_without_need(view: View) -> None:
-    """A shard changes hands only where its holder has more than its share; and nobody gives back to take another."""
+    """A shard changes hands only where its holder has more than its share; and nobody gives back to take another.
+
+    Where shards do not come out even, the larger shares are with those that have the most.
+    """
     before, after = Counter(view.holders), settled(view)
     moved = Counter(old for old, new in zip(view.holders, after.holders, strict=True) if old not in (None, new))
     due = quotas(view)
@@ -62,6 +65,9 @@ def test_nothing_moves_without_need(view: View) -> None:
         assert moved[member] == max(before[member] - due[member], 0)
         found = plan(member, view)
         assert not (found.give_back and found.take)
+    base, extra = divmod(len(view.holders), len(view.members))
+    most = sorted((before[member] for member in view.members), reverse=True)
+    assert moved.total() == sum(max(held - base - (place < extra), 0) for place, held in enumerate(most))
 
 
 @given(views(), st.data())

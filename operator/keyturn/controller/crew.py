@@ -155,8 +155,12 @@ class Crew:
                 await self._look()
                 await asyncio.sleep(self._timing.pause())
         finally:
-            await _ended(self._leaving)
-            await _ended(self._campaigns)
+            tasks = [*self._campaigns.values(), *self._leaving.values()]
+            for task in tasks:
+                _cancel_once(task)
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._campaigns.clear()
+            self._leaving.clear()
 
     async def _look(self) -> None:
         try:
@@ -214,7 +218,7 @@ class Crew:
             await self._work.wind_down(shard)
         finally:
             campaign = self._campaigns[shard]
-            campaign.cancel()
+            _cancel_once(campaign)
             await asyncio.wait([campaign])
             del self._campaigns[shard], self._leaving[shard]
 
@@ -249,14 +253,10 @@ class Crew:
         self._said = text
 
 
-async def _ended(tasks: dict[int, asyncio.Task[None]]) -> None:
-    """Cancel the tasks, each once only: a second time would keep it from giving back what it holds."""
-    running = list(tasks.values())
-    for task in running:
-        if not task.cancelling():
-            task.cancel()
-    await asyncio.gather(*running, return_exceptions=True)
-    tasks.clear()
+def _cancel_once(task: asyncio.Task[None]) -> None:
+    """A second time would keep it from giving back what it holds."""
+    if not task.cancelling():
+        task.cancel()
 
 
 class _Sightings:
