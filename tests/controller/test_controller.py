@@ -14,24 +14,48 @@ from kubernetes.aio import client as official
 from keyturn.api.rotation import CANCEL_ANNOTATION
 from keyturn.cluster.client import Kube
 from keyturn.cluster.leases import LeaseObject
+from keyturn.controller.controller import Controller
+from keyturn.controller.crew import Shards, Single, Work
 from keyturn.controller.index import Key
-from keyturn.controller.leadership import Leadership, Timing
-from keyturn.controller.metrics import Metrics
-from keyturn.controller.operator import Controller, Settings, make_room_for_slow_names
+from keyturn.controller.leadership import Leadership, NotLeading, Timing
+from keyturn.controller.metrics import LEADER, OBJECTS, OWNED, SHARDS, Metrics
+from keyturn.controller.operator import make_room_for_slow_names
+from keyturn.controller.settings import Settings
+from keyturn.providers.permission import MAY_SEND
 from tests.controller.test_index import provider, rotation
 from tests.controller.virtual import virtually
 
 NO_WORKERS = Settings(workers=0)
 
 
-def with_controller(test: Callable[[Controller], Awaitable[None]]) -> None:
+class Three:
+    """Three shards, of which a test says which ones are ours."""
+
+    count = 3
+
+    def __init__(self) -> None:
+        self.ours: set[int] = set()
+
+    def check(self, shard: int) -> None:
+        if shard not in self.ours:
+            raise NotLeading
+
+    def held(self) -> frozenset[int]:
+        return frozenset(self.ours)
+
+    async def campaign(self, work: Work) -> None:
+        await asyncio.Event().wait()
+
+
+def with_controller(test: Callable[[Controller], Awaitable[None]], shards: Shards | None = None) -> None:
     """Run a test with a controller that queues and does not work; no API server is asked for anything."""
 
     async def run() -> None:
         kube = Kube(official.Configuration(host="http://127.0.0.1:9"))
         try:
             leadership = Leadership(LeaseObject(kube, "nowhere"), "we", Timing())
-            await test(Controller(kube, NO_WORKERS, None, leadership, lambda: datetime.now(UTC), Metrics()))
+            owned = shards or Single(leadership)
+            await test(Controller(kube, NO_WORKERS, None, owned, lambda: datetime.now(UTC), Metrics()))
         finally:
             await kube.aclose()
 
@@ -58,7 +82,7 @@ def test_who_stands_by_queues_nothing_and_begins_with_what_is_in_the_middle() ->
         for raw in (rotation("a", client="a"), rotation("b", client="b"), rotating("c"), provider()):
             controller.seen(raw, False)
         assert (len(controller._rotations), len(controller._providers)) == (0, 0)
-        controller._begin()
+        controller._begin(0)
         assert await order(controller) == [("ns", "c"), ("ns", "a"), ("ns", "b")]
         assert len(controller._providers) == 1
 
@@ -70,7 +94,7 @@ def test_what_somebody_says_goes_before_what_only_happens() -> None:
         objects = {name: rotation(name, client=name) for name in "abcdef"}
         for raw in objects.values():
             controller.seen(raw, False)
-        controller._working = True
+        controller._working.add(0)
 
         def event(name: str, deleted: bool = False, status: str = "", **metadata: Any) -> None:
             raw = deepcopy(objects[name])
@@ -94,7 +118,7 @@ def test_what_somebody_says_goes_before_what_only_happens() -> None:
 def test_a_provider_object_is_looked_at_when_somebody_has_said_something() -> None:
     async def test(controller: Controller) -> None:
         queue = controller._providers
-        controller._working = True
+        controller._working.add(0)
         for change, waiting in (({}, 1), ({"resourceVersion": "2"}, 0), ({"resourceVersion": "3", "generation": 2}, 1)):
             raw = provider()
             raw["metadata"].update(change)
@@ -104,6 +128,104 @@ def test_a_provider_object_is_looked_at_when_somebody_has_said_something() -> No
                 queue.done(await queue.get())
 
     with_controller(test)
+
+
+SPREAD = {0: "team-a", 1: "default", 2: "ünïcode"}
+"""A namespace of each of three shards."""
+
+
+def fill(controller: Controller) -> None:
+    for namespace in SPREAD.values():
+        controller.seen(rotation("r", namespace=namespace, client=namespace), False)
+        controller.seen(provider(namespace=namespace), False)
+
+
+def test_only_what_is_in_our_shards_is_worked_on_and_counted() -> None:
+    shards = Three()
+
+    async def test(controller: Controller) -> None:
+        fill(controller)
+        shards.ours = {1, 2}
+        for shard in shards.ours:
+            controller._begin(shard)
+        assert {key[0] for key in await order(controller)} == {SPREAD[1], SPREAD[2]}
+        assert len(controller._providers) == 2
+        for namespace in SPREAD.values():
+            controller.seen(rotation("new", namespace=namespace, client="n" + namespace), False)
+        assert {key[0] for key in await order(controller)} == {SPREAD[1], SPREAD[2]}
+        told = {(family.name, labels): value for family, labels, value in controller.samples()}
+        assert [told[family.name, ()] for family in (SHARDS, OWNED, LEADER)] == [3, 2, 1]
+        assert told[OBJECTS.name, ("Idle",)] == 4
+
+    with_controller(test, shards)
+
+
+def test_a_shard_that_is_left_takes_nothing_of_the_others_along() -> None:
+    """Of a change that is seen later, too, only theirs is queued."""
+    shards = Three()
+
+    async def test(controller: Controller) -> None:
+        fill(controller)
+        for shard in range(3):
+            controller._begin(shard)
+        await controller.wind_down(1)
+        assert {key[0] for key in await order(controller)} == {SPREAD[0], SPREAD[2]}
+        assert len(controller._providers) == 2
+        assert await controller.rotate((SPREAD[1], "r")) is None, "handed out right before"
+
+    with_controller(test, shards)
+
+
+def test_each_pass_may_act_as_long_as_its_own_shard_is_ours() -> None:
+    """I1: whoever still holds other shards, or had this one, writes nothing and calls nobody for it."""
+    shards, passes = Three(), list[tuple[Key, bool]]()
+
+    async def test(controller: Controller) -> None:
+        async def look(key: Key) -> None:
+            await asyncio.sleep(1)
+            await asyncio.create_task(act(key))
+
+        async def act(key: Key) -> None:
+            try:
+                controller._reconciler._kube._permit()  # type: ignore[misc]
+                MAY_SEND.get()()
+                passes.append((key, True))
+            except NotLeading:
+                passes.append((key, False))
+
+        controller._reconciler.reconcile = look  # type: ignore[method-assign]
+        controller._working = {0, 1, 2}
+        shards.ours = {0, 1, 2}
+        keys = [(SPREAD[shard], "r") for shard in range(3)]
+        under_way = [asyncio.create_task(controller.rotate(key)) for key in keys]
+        await asyncio.sleep(0.5)
+        shards.ours = {0, 2}
+        await asyncio.gather(*under_way)
+        assert sorted(passes) == sorted([(keys[0], True), (keys[1], False), (keys[2], True)])
+
+    with_controller(test, shards)
+
+
+def test_who_uses_an_account_is_woken_where_it_is_not_checked() -> None:
+    """Another process has found out that its credentials work; only its word in the status tells of it."""
+    shards = Three()
+
+    async def test(controller: Controller) -> None:
+        shared = provider(namespace=None)
+        controller.seen(shared, False)
+        controller.seen(rotation("r", namespace=SPREAD[0], kind="ClusterRotationProvider"), False)
+        controller._working = {0}
+        status = {
+            "observedGeneration": 1,
+            "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "t"}],
+        }
+        for version, waiting in (("2", 1), ("3", 0)):
+            raw = deepcopy(shared)
+            raw["metadata"]["resourceVersion"] = version
+            controller.seen({**raw, "status": status}, False)
+            assert len(await order(controller)) == waiting
+
+    with_controller(test, shards)
 
 
 async def test_names_that_resolve_slowly_leave_threads_for_others() -> None:

@@ -268,3 +268,14 @@ def test_incomplete_specs_are_taken_in_all_the_same(spec: dict[str, Any]) -> Non
     assert len(index) == 2
     index.drop_rotation(("ns", "one"))
     assert len(index) == 1
+
+
+def test_what_has_begun_at_an_account_stays_a_claim_there_whatever_its_provider_object_says_by_now() -> None:
+    """I6: else another one could begin beside it."""
+    begun = rotation("one")
+    subject = {field: begun["spec"][field] for field in ("providerRef", "clientId", "secretRef")}
+    begun["status"] = {"rotation": {"id": "r", "subject": subject, "account": "stytch/project-1"}}
+    index = index_of(begun, provider(project="project-2"), provider("other"), rotation("two", provider="other"))
+    found = index.conflict(("ns", "two"))
+    assert found is not None
+    assert found.reason == "ClientConflict"

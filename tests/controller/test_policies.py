@@ -11,8 +11,8 @@ import pytest
 from keyturn.cluster.client import Kube, Resource
 from keyturn.cluster.errors import Conflict, Forbidden
 from keyturn.cluster.resources import NAMESPACES, POLICIES
+from keyturn.controller.controller import Controller
 from keyturn.controller.index import Index, Key
-from keyturn.controller.operator import Controller
 from keyturn.controller.policies import RECOUNT_SECONDS, PolicyReconciler
 from keyturn.controller.sweep import Sweep
 from tests.controller.test_controller import order, with_controller
@@ -194,7 +194,7 @@ def test_who_is_woken() -> None:
     async def test(controller: Controller) -> None:
         for raw in (namespace("ns", team="red"), namespace("other"), labelled(A, tier="gold"), labelled(B)):
             controller.seen(raw, False)
-        controller._working = True
+        controller._working = {0}
         controller.seen(policy(freeze={"reason": "x"}, **GOLD), False)
         assert await order(controller) == [A]
         controller.seen(policy(version=2, maxAge="1h", **GOLD), False)
@@ -283,7 +283,7 @@ def test_a_fleet_that_grows_is_counted_now_and_then() -> None:
 
     async def test(controller: Controller) -> None:
         controller.seen(policy(minGap="1h"), False)
-        controller._working = True
+        controller._working = {0}
         queue, loop = controller._policies, asyncio.get_running_loop()
         for number in range(300):
             controller.seen(labelled(("ns", f"r{number}")), False)

@@ -143,7 +143,7 @@ def test_backoff_doubles_up_to_a_minute_and_is_jittered(jitter: float, monkeypat
     virtually(scenario())
 
 
-@pytest.mark.parametrize("reset", [Queue.forget, lambda queue, _: queue.clear()], ids=["forget", "clear"])
+@pytest.mark.parametrize("reset", [Queue.forget, lambda queue, key: queue.clear(key.__eq__)], ids=["forget", "clear"])
 def test_forgotten_failures_begin_anew(reset: Callable[[Queue, str], None]) -> None:
     async def scenario() -> None:
         queue = Queue()
@@ -174,12 +174,34 @@ def test_a_cleared_queue_has_forgotten_everything_and_takes_new_keys() -> None:
         queue.add("urgent", urgent=True)
         queue.add("usual")
         queue.add_after("later", 5)
-        queue.clear()
+        queue.add_backing_off("failed")
+        queue.clear(lambda _: True)
         for key in ("in work", "in work and asked for again"):
             queue.done(key)
         assert await never(queue)
         queue.add("usual")
         assert await taken(queue) == ("usual", 0)
+
+    virtually(scenario())
+
+
+def test_what_is_not_meant_stays_in_a_queue_that_is_cleared() -> None:
+    async def scenario() -> None:
+        queue = Queue()
+        for name in ("lost", "kept"):
+            queue.add(f"{name} in work")
+            await queue.get()
+        for name in ("lost", "kept"):
+            queue.add(f"{name} in work")
+            queue.add(f"{name} urgent", urgent=True)
+            queue.add(f"{name} usual")
+            queue.add_after(f"{name} later", 5)
+        queue.clear(lambda key: key.startswith("lost"))
+        for name in ("lost", "kept"):
+            queue.done(f"{name} in work")
+        found = [await taken(queue) for _ in range(4)]
+        assert [key for key, _ in found] == ["kept urgent", "kept usual", "kept in work", "kept later"]
+        assert await never(queue)
 
     virtually(scenario())
 

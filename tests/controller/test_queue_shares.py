@@ -226,15 +226,13 @@ class Shares(RuleBasedStateMachine):
         self.do(self.pool.end(sorted(self.pool.ends)[which % len(self.pool.ends)]))
         self.note(begun)
 
-    @rule(key=keys)
-    def halt_and_start(self, key: Key) -> None:
-        """A key may just have been handed out: it is not lost."""
+    @rule(key=keys, halted=st.sets(keys))
+    def halt(self, key: Key, halted: set[Key]) -> None:
+        """A key may just have been handed out: it is not lost; and others take the places of those that are halted."""
 
         async def both() -> None:
             self.pool.queue.add(key)
-            self.pool.workers.halt()
-            await settled()
-            self.pool.workers.start()
+            self.pool.workers.halt(halted.__contains__)
             await settled()
 
         begun = len(self.pool.begun)

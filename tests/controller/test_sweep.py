@@ -9,7 +9,7 @@ import pytest
 
 from keyturn.cluster.client import Kube, Resource
 from keyturn.cluster.errors import Unavailable
-from keyturn.cluster.resources import ROTATIONS
+from keyturn.cluster.resources import CLUSTER_PROVIDERS, ROTATIONS
 from keyturn.controller.index import Index
 from keyturn.controller.sweep import Sweep
 from tests.controller.test_index import rotation
@@ -63,6 +63,46 @@ def test_the_first_sweep_reads_everything_at_once() -> None:
         await swept.wait()
         assert len(index) == 100
         task.cancel()
+
+    virtually(scenario())
+
+
+def test_a_fresh_sweep_begins_after_it_was_asked_for_and_is_shared() -> None:
+    """I6: what was written before the question is known after the answer."""
+
+    class Slow(FakeKube):
+        begun: list[float] = []  # noqa: RUF012
+
+        async def list(self, resource: Resource, namespace: str | None = None, **_: Any) -> list[dict[str, Any]]:
+            if resource is CLUSTER_PROVIDERS:
+                self.begun.append(asyncio.get_running_loop().time())
+            await asyncio.sleep(1)
+            return []
+
+    async def scenario() -> None:
+        clock, kube = asyncio.get_running_loop().time, Slow(0)
+        sweep = Sweep(cast(Kube, kube), Index(), lambda raw, deleted: None, 600)
+        ends = dict[float, float]()
+
+        async def ask(moment: float) -> None:
+            await asyncio.sleep(moment)
+            await sweep.fresh()
+            ends[moment] = clock()
+
+        await asyncio.gather(*(ask(moment) for moment in (0.0, 0.5, 1.0, 4.0, 20.0)))
+        assert kube.begun == [0, 3, 6, 20]
+        assert ends == {0.0: 3, 0.5: 6, 1.0: 6, 4.0: 9, 20.0: 23}
+
+    virtually(scenario())
+
+
+def test_a_fresh_sweep_that_fails_says_so_to_all_who_wait_and_the_next_one_is_a_new_one() -> None:
+    async def scenario() -> None:
+        sweep = Sweep(cast(Kube, FakeKube(5.0)), Index(), lambda raw, deleted: None, 600)
+        ends = await asyncio.gather(sweep.fresh(), sweep.fresh(), return_exceptions=True)
+        assert [type(end) for end in ends] == [Unavailable, Unavailable]
+        await asyncio.sleep(5)
+        await sweep.fresh()
 
     virtually(scenario())
 

@@ -1,4 +1,4 @@
-"""Workers that are halted and begin again: passes are broken off, but for what must come to its end."""
+"""Passes that are halted, all or some: they are broken off, but for what must come to its end; others work on."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from keyturn.controller.workers import Again, Workers
 from tests.controller.virtual import virtually
 
 CALL_SECONDS = 5.0
+
+
+def every(_: str) -> bool:
+    return True
 
 
 class Passes:
@@ -44,8 +48,8 @@ def test_halted_passes_end_and_a_call_under_way_gets_its_answer() -> None:
         passes.queue.add("call")
         passes.queue.add("other")
         await asyncio.sleep(1)
-        passes.workers.halt()
-        passes.workers.halt()
+        passes.workers.halt(every)
+        passes.workers.halt(every)
         await asyncio.sleep(1)
         assert (passes.ended, passes.answered) == (["other"], [])
         assert passes.workers.busy == 1
@@ -64,16 +68,53 @@ def test_work_begins_again_and_never_twice_on_one_key() -> None:
         passes.workers.start()
         passes.queue.add("call")
         await asyncio.sleep(1)
-        passes.workers.halt()
-        passes.workers.start()
+        passes.workers.halt(every)
         for key in ("call", "other"):
             passes.queue.add(key)
         await asyncio.sleep(1)
         assert passes.begun == ["call", "other"]
         await asyncio.sleep(CALL_SECONDS)
         assert passes.begun == ["call", "other", "call"]
-        passes.workers.halt()
+        passes.workers.halt(every)
         await passes.workers.drain()
         assert passes.answered == ["call", "call"]
+
+    virtually(test())
+
+
+def test_of_two_passes_the_one_is_halted_and_its_place_is_taken() -> None:
+    """As when one shard of several is lost."""
+
+    async def test() -> None:
+        passes = Passes()
+        passes.workers.start()
+        for key in ("mine", "lost"):
+            passes.queue.add(key)
+        await asyncio.sleep(1)
+        passes.workers.halt(lambda key: key == "lost")
+        await passes.workers.quiet(lambda key: key == "lost")
+        assert passes.ended == ["lost"]
+        passes.queue.add("next")
+        await asyncio.sleep(1)
+        assert (passes.begun[2:], passes.workers.busy) == (["next"], 2)
+        passes.workers.halt(every)
+        await passes.workers.drain()
+
+    virtually(test())
+
+
+def test_quiet_waits_for_the_passes_in_question_and_no_others() -> None:
+    async def test() -> None:
+        passes = Passes()
+        passes.workers.start()
+        for key in ("call", "other"):
+            passes.queue.add(key)
+        await asyncio.sleep(1)
+        passes.workers.halt(lambda key: key == "call")
+        await passes.workers.quiet(lambda key: key == "call")
+        assert asyncio.get_running_loop().time() == CALL_SECONDS
+        assert (passes.ended, passes.workers.busy) == (["call"], 1)
+        passes.workers.halt(every)
+        await passes.workers.drain()
 
     virtually(test())

@@ -144,11 +144,9 @@ def test_every_option_is_described() -> None:
 
 
 def test_every_right_is_explained() -> None:
-    roles = [
-        item
-        for item in yaml.safe_load_all((MANIFESTS / "rbac.yaml").read_text())
-        if item["kind"] in ("ClusterRole", "Role")
-    ]
+    files = [MANIFESTS / "rbac.yaml", *MANIFESTS.glob("components/*/role.yaml")]
+    documents = [item for path in files for item in yaml.safe_load_all(path.read_text())]
+    roles = [item for item in documents if item["kind"] in ("ClusterRole", "Role")]
     granted: defaultdict[str, set[str]] = defaultdict(set)
     shown: defaultdict[str, set[str]] = defaultdict(set)
     for rule in [rule for role in roles for rule in role["rules"]]:

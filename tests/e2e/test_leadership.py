@@ -21,11 +21,12 @@ from aiohttp import web
 
 from keyturn.cluster.client import Kube
 from keyturn.cluster.leases import LeaseObject
+from keyturn.controller.controller import Controller
+from keyturn.controller.crew import Single
 from keyturn.controller.leadership import Leadership, Timing
 from keyturn.controller.metrics import Metrics
-from keyturn.controller.operator import Controller, Settings
+from keyturn.controller.settings import Settings
 from keyturn.providers.addresses import AddressRule, parse_networks
-from keyturn.providers.permission import MAY_SEND
 from sandbox.simulators.faults import How
 from sandbox.stage import NAMESPACE, Operator
 from tests.e2e.apilog import recorded
@@ -240,15 +241,15 @@ async def work_without_leading(scene: Scene) -> None:
     kube = await Kube.connect(scene.stage.control_plane.kubeconfig)
     leadership = Leadership(LeaseObject(kube, NAMESPACE), "nobody", Timing())
     settings = Settings(addresses=AddressRule(parse_networks(["127.0.0.0/8"])))
-    controller = Controller(kube, settings, None, leadership, lambda: datetime.now(UTC), Metrics())
+    controller = Controller(kube, settings, None, Single(leadership), lambda: datetime.now(UTC), Metrics())
+    controller._working.add(0)
     provider = await asyncio.to_thread(scene.get, provider_path(scene))
     assert provider is not None
     for raw in (await asyncio.to_thread(scene.rotation), provider):
         controller.seen(raw, False)
-    MAY_SEND.set(leadership.check)
     try:
-        await controller._reconciler.reconcile((scene.namespace, "billing"))
-        await controller._checks.reconcile(("RotationProvider", scene.namespace, "stytch"))
+        await controller.rotate((scene.namespace, "billing"))
+        await controller.check(("RotationProvider", scene.namespace, "stytch"))
     finally:
         await controller._accounts.aclose()
         await controller._observers.aclose()

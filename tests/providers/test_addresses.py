@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import keyturn.cli.main as cli
 from keyturn.api.semantics import Effect, Failure
-from keyturn.controller.operator import Settings
+from keyturn.controller.settings import Settings
 from keyturn.providers.addresses import AddressRule, parse_networks
 from sandbox.simulators.base import running
 from tests.providers.subjects import CLIENT_ID, OPERATIONS, Subject, World, provider_of

@@ -14,8 +14,8 @@ from keyturn.cluster.errors import NoConnection
 from keyturn.controller.endpoints import EndpointsError
 from keyturn.controller.leadership import Timing
 from keyturn.controller.logs import LogFormat, configure
-from keyturn.controller.operator import Settings
 from keyturn.controller.operator import run as run_operator
+from keyturn.controller.settings import Settings
 from keyturn.controller.spool import SpoolError
 from keyturn.providers.addresses import ALLOW_OPTION, FORBID_OPTION, AddressRule, Network, parse_networks
 
@@ -79,8 +79,14 @@ def run(
         typer.Option(envvar="KEYTURN_IDENTITY", help="Name in the Lease; never that of another living process."),
     ] = None,
     lease_namespace: Annotated[
-        str, typer.Option(envvar="KEYTURN_NAMESPACE", help="Namespace of the Lease by which replicas elect a leader.")
+        str, typer.Option(envvar="KEYTURN_NAMESPACE", help="Namespace of the Leases by which replicas elect a leader.")
     ] = "keyturn-system",
+    shards: Annotated[
+        int,
+        typer.Option(
+            min=1, max=128, envvar="KEYTURN_SHARDS", help="Parts into which replicas divide the work; the same for all."
+        ),
+    ] = 1,
     lease_duration: Annotated[
         int, typer.Option(min=1, max=3600, help="Seconds of silence after which a replica replaces the leader.")
     ] = 15,
@@ -101,6 +107,7 @@ def run(
         spool_key_file=spool_key_file,
         identity=identity,
         lease_namespace=lease_namespace,
+        shards=shards,
         lease=_timing(lease_duration, renew_deadline, retry_period),
         addresses=AddressRule(
             _networks(ALLOW_OPTION, allow_provider_network or ()),

@@ -1,4 +1,4 @@
-"""The Lease by which replicas agree who works (coordination.k8s.io/v1), used as client-go's leader election does."""
+"""The Leases by which replicas agree who works (coordination.k8s.io/v1), used as client-go's leader election does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Lease:
 
     holder: who works, None when nobody does. duration: seconds of silence after which another may take it. acquired,
     renewed: by the holder's clock, so good for nothing but telling one from another. version: the resourceVersion, ""
-    before it was written.
+    before it was written; uid: "" then, too.
     """
 
     holder: str | None
@@ -28,6 +28,7 @@ class Lease:
     renewed: str
     transitions: int
     version: str = field(default="", compare=False)
+    uid: str = field(default="", compare=False)
 
 
 class LeaseObject:
@@ -67,6 +68,26 @@ class LeaseObject:
         return _lease(await self._kube.merge(LEASES, self._namespace, self._name, patch))
 
 
+class Leases:
+    """The Leases of one namespace."""
+
+    def __init__(self, kube: Kube, namespace: str) -> None:
+        self._kube = kube
+        self._namespace = namespace
+
+    def named(self, name: str = NAME) -> LeaseObject:
+        return LeaseObject(self._kube, self._namespace, name)
+
+    async def list(self) -> dict[str, Lease]:
+        """All there are, by name, as of one moment that is not before this was called. Raises ClusterError."""
+        listed = await self._kube.list(LEASES, self._namespace)
+        return {raw["metadata"]["name"]: _lease(raw) for raw in listed}
+
+    async def delete(self, name: str, lease: Lease) -> None:
+        """Delete the version that was read. Raises Conflict, NotFound and other ClusterErrors."""
+        await self._kube.delete(LEASES, self._namespace, name, uid=lease.uid, version=lease.version)
+
+
 def now() -> str:
     """The time, as a Lease holds it (metav1.MicroTime)."""
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
@@ -81,4 +102,5 @@ def _lease(raw: dict[str, Any]) -> Lease:
         renewed=spec.get("renewTime") or "",
         transitions=spec.get("leaseTransitions") or 0,
         version=raw["metadata"]["resourceVersion"],
+        uid=raw["metadata"]["uid"],
     )

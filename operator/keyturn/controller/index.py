@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -44,6 +44,8 @@ class _Claim:
     secret: Key
     keys: frozenset[str]
     client: str
+    account: str | None = field(default=None, compare=False)
+    """Where it was begun, whatever the provider object says by now."""
 
 
 class Index:
@@ -144,7 +146,7 @@ class Index:
     def account_of(self, key: Key) -> str:
         """The account that a rotation's spec speaks of, as far as it is known; two that are the same have one name."""
         raw = self._rotations.get(key)
-        account = self._account(_claim(raw["spec"], key[0]).provider) if raw is not None else ""
+        account = self.account(_claim(raw["spec"], key[0]).provider) if raw is not None else ""
         return account if isinstance(account, str) else "/".join(account)
 
     def covered(self, policy: str) -> set[Key]:
@@ -178,13 +180,16 @@ class Index:
         return set(self._by_provider.get(provider, ()))
 
     def put_provider(self, raw: dict[str, Any]) -> set[Key]:
+        """As `put_rotation`. Also affected is who uses an account that was just found to be usable."""
         key = provider_key_of(raw)
         known = self._providers.get(key)
         if known is not None and version_of(known) >= version_of(raw):
             return set()
-        self._providers[key] = _trim(raw)
-        unchanged = known is not None and known.get("spec") == raw.get("spec")
-        return set() if unchanged else self._concerned(key)
+        kept = self._providers[key] = _trim(raw)
+        if known is None or known["spec"] != kept["spec"]:
+            return self._concerned(key)
+        usable = kept["usable"] is not None and kept["usable"] != known["usable"]
+        return self.rotations_of(key) if usable else set()
 
     def drop_provider(self, key: ProviderKey) -> set[Key]:
         self._providers.pop(key, None)
@@ -220,10 +225,14 @@ class Index:
         return None
 
     def _client_conflict(self, key: Key, ours: _Claim) -> Problem | None:
-        account = self._account(ours.provider)
+        account = self.account(ours.provider)
         for other in sorted(self._by_client[ours.client] - {key}):
             claims = _claims(self._rotations[other])
-            if any(account == self._account(theirs.provider) for theirs in claims if theirs.client == ours.client):
+            if any(
+                account == (theirs.account or self.account(theirs.provider))
+                for theirs in claims
+                if theirs.client == ours.client
+            ):
                 name = f"{other[0]}/{other[1]}"
                 message = f"ClientSecretRotation {name} rotates client {ours.client} of the same account"
                 return Problem("ClientConflict", f"{message}: delete one of the two")
@@ -235,7 +244,7 @@ class Index:
         claims = [claim for user in users for claim in _claims(self._rotations[user])]
         return users.union(*(self._by_client[claim.client] for claim in claims))
 
-    def _account(self, provider: ProviderKey) -> str | ProviderKey:
+    def account(self, provider: ProviderKey) -> str | ProviderKey:
         """What tells provider accounts apart: two objects may describe the same one."""
         known = self._providers.get(provider)
         return (account_of(known["spec"]) if known is not None else None) or provider
@@ -288,9 +297,12 @@ def _trim(raw: dict[str, Any]) -> dict[str, Any]:
     words = {name: text for name, text in (raw["metadata"].get("annotations") or {}).items() if name in _WORDS}
     if words:
         meta["annotations"] = words
-    if raw["kind"] == ROTATIONS.kind and raw["metadata"].get("labels"):
+    if raw["kind"] != ROTATIONS.kind:
+        kept["usable"] = _usable(raw.get("status") or {})
+        return kept
+    if raw["metadata"].get("labels"):
         meta["labels"] = shared(raw["metadata"])
-    if raw["kind"] == ROTATIONS.kind and raw.get("status"):
+    if raw.get("status"):
         kept["status"] = raw["status"]
     return kept
 
@@ -300,12 +312,19 @@ def labels_of(rotation: dict[str, Any] | None) -> Labels | None:
     return rotation["metadata"].get("labels", {}) if rotation is not None else None
 
 
+def _usable(status: dict[str, Any]) -> object:
+    """Which state of a provider object was last found to be usable, or None."""
+    ready = (one for one in status.get("conditions") or () if (one["type"], one["status"]) == ("Ready", "True"))
+    return next(((status.get("observedGeneration"), one.get("lastTransitionTime")) for one in ready), None)
+
+
 def _claims(raw: dict[str, Any]) -> tuple[_Claim, ...]:
     """What is being rotated, which an edit of the spec does not change before the end; and what the spec names."""
     running = (raw.get("status") or {}).get("rotation")
     namespace = raw["metadata"]["namespace"]
-    claims = [_claim(subject, namespace) for subject in (*([running["subject"]] if running else []), raw["spec"])]
-    return tuple(dict.fromkeys(claims))
+    begun = [replace(_claim(running["subject"], namespace), account=running.get("account"))] if running else []
+    # Of equal ones the first is kept.
+    return tuple(dict.fromkeys([*begun, _claim(raw["spec"], namespace)]))
 
 
 def _claim(subject: dict[str, Any], namespace: str) -> _Claim:

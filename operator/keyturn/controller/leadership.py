@@ -1,4 +1,4 @@
-"""Leadership: of all replicas, the one that holds the Lease works; the others stand by.
+"""Leadership: of all replicas, the one that holds the Lease works; the others stand by. With shards, each has its own.
 
 The rules are those of client-go's leader election (tools/leaderelection). Clocks of two machines are never compared:
 a lease has run out when this process has not seen it change for its whole duration, by a clock of its own. The holder
@@ -27,7 +27,11 @@ from keyturn.cluster.leases import Lease, now
 
 _log = logging.getLogger(__name__)
 
-_RELEASE_SECONDS: Final = 2.0
+RELEASE_SECONDS: Final = 2.0
+"""How long a process that ends tries to hand over."""
+GRANT: Final = (
+    "grant it to Keyturn's ServiceAccount, see the Role in manifests/rbac.yaml, and manifests/components/shards"
+)
 # Goes on while the machine sleeps, where the system has such a clock.
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -74,18 +78,27 @@ def new_identity() -> str:
     return f"{socket.gethostname()}_{uuid.uuid4()}"
 
 
-def _clock() -> float:
+def boot_clock() -> float:
+    """Seconds, by a clock that is never set."""
     return time.clock_gettime(_CLOCK)
 
 
 class Leadership:
     """Holds the lease, or waits for it, for one process."""
 
-    def __init__(self, store: LeaseStore, identity: str, timing: Timing, clock: Callable[[], float] = _clock) -> None:
+    def __init__(
+        self,
+        store: LeaseStore,
+        identity: str,
+        timing: Timing,
+        clock: Callable[[], float] = boot_clock,
+        name: str = "the lease",
+    ) -> None:
         """identity: no two processes may have it at the same time. One that starts with the identity of the holder
 
-        takes the holder for a process of the past, and its lease at once.
+        takes the holder for a process of the past, and its lease at once. name: what the log calls the lease.
         """
+        self._name = name
         self._store = store
         self._identity = identity
         self._timing = timing
@@ -118,10 +131,14 @@ class Leadership:
         try:
             while True:
                 await self._acquire()
-                _log.info("leading, as %s", self._identity)
+                _log.info("holding %s, as %s", self._name, self._identity)
                 await self._serve(lead)
         finally:
             await self._release()
+
+    def saw(self, lease: Lease) -> None:
+        """The Lease as somebody else in this process has just read it: silence is counted from the first look."""
+        self._note(lease)
 
     async def _serve(self, lead: Callable[[], Awaitable[None]]) -> None:
         working = asyncio.ensure_future(lead())
@@ -156,7 +173,7 @@ class Leadership:
                 self._complain(error)
             except Exception:  # noqa: BLE001
                 # Whatever it is: without this, no replica might ever lead again, and nobody would know why.
-                _log.exception("the lease cannot be had, by an unexpected error")
+                _log.exception("%s cannot be had, by an unexpected error", self._name)
             await asyncio.sleep(self._timing.pause())
 
     async def _try(self) -> bool:
@@ -172,7 +189,7 @@ class Leadership:
         elif lease.holder is None or not self._held_by_another() or (newcomer and lease.holder == self._identity):
             fresh = self._term(lease)
         else:
-            self._say(f"standing by: {lease.holder} holds the lease")
+            self._say(f"standing by: {lease.holder} holds {self._name}")
             return False
         await self._write(fresh)
         return True
@@ -212,9 +229,9 @@ class Leadership:
                         break
                 self._valid_until = asked + self._timing.renew_deadline
             except (ClusterError, TimeoutError) as error:
-                trouble = f"it was not renewed in time ({_told(error)})"
+                trouble = f"it was not renewed in time ({told(error)})"
         self._valid_until = -math.inf
-        _log.warning("the lease is lost: %s", trouble)
+        _log.warning("%s is lost: %s", self._name, trouble)
 
     async def _update(self, change: Callable[[Lease], Lease]) -> bool:
         """Change our own lease. False: it is somebody else's. Raises ClusterError: what became of it is not known."""
@@ -242,11 +259,11 @@ class Leadership:
         if not self._claimed:
             return
         try:
-            async with asyncio.timeout(_RELEASE_SECONDS):
+            async with asyncio.timeout(RELEASE_SECONDS):
                 if await self._update(_released):
-                    _log.info("the lease is released")
+                    _log.info("%s is released", self._name)
         except (ClusterError, TimeoutError) as error:
-            _log.warning("the lease could not be released, and runs out by itself: %s", _told(error))
+            _log.warning("%s could not be released, and runs out by itself: %s", self._name, told(error))
 
     # --- reading and writing it ----------------------------------------------------------------------------------
 
@@ -267,10 +284,10 @@ class Leadership:
     def _complain(self, error: ClusterError | TimeoutError) -> None:
         remedy = ""
         if isinstance(error, Forbidden):
-            remedy = "; grant it to Keyturn's ServiceAccount, see the Role in manifests/rbac.yaml"
+            remedy = f"; {GRANT}"
         elif isinstance(error, NotFound):
             remedy = "; create the namespace, or name another one by --lease-namespace"
-        self._say(f"the lease cannot be had: {_told(error)}{remedy}", logging.WARNING)
+        self._say(f"{self._name} cannot be had: {told(error)}{remedy}", logging.WARNING)
 
     def _say(self, text: str, level: int = logging.INFO) -> None:
         """Once, until there is something else to say."""
@@ -279,9 +296,47 @@ class Leadership:
         self._complaint = text
 
 
+class SharedLeadership(Leadership):
+    """A lease that all processes with one identity hold together: each while it renews it itself.
+
+    It excludes those with another identity, of whatever version they are. It runs out when the last of them is silent,
+    or ends with `leave`.
+    """
+
+    async def leave(self, alone: Callable[[], Awaitable[bool]]) -> None:
+        """Release the lease if nobody else holds it, for `alone` has the last word; only when this process is done.
+
+        Sound where who joins makes itself known to `alone` before it renews the lease: then it is either found, or its
+        renewal is what the release runs into.
+        """
+        try:
+            async with asyncio.timeout(RELEASE_SECONDS):
+                lease = await self._read()
+                if lease is not None and self._ours(lease) and await alone():
+                    await self._write(_released(lease))
+                    _log.info("%s is released", self._name)
+        except (ClusterError, TimeoutError) as error:
+            _log.info("%s was not released, and runs out by itself: %s", self._name, told(error))
+
+    async def _release(self) -> None:
+        self._valid_until = -math.inf
+
+    def _ours(self, lease: Lease) -> bool:
+        return lease.holder == self._identity
+
+    def _renewed(self, lease: Lease) -> Lease:
+        # The others count on it for as long as they have written.
+        return replace(super()._renewed(lease), duration=max(lease.duration, self._timing.duration))
+
+    async def _update(self, change: Callable[[Lease], Lease]) -> bool:
+        await self._read()  # the others have renewed it since
+        return await super()._update(change)
+
+
 def _released(lease: Lease) -> Lease:
     return replace(lease, holder=None, renewed=now(), duration=1)
 
 
-def _told(error: ClusterError | TimeoutError) -> str:
+def told(error: ClusterError | TimeoutError) -> str:
+    """What an error says of itself; a time that is over says nothing."""
     return str(error) or "the API server did not answer in time"

@@ -150,7 +150,9 @@ TURNS: Final = Family(
     {"priority": frozenset(Priority)},
     _QUICK,
 )
-LEADER: Final = Family("keyturn_leader", "1 while this process leads and works, else 0")
+LEADER: Final = Family("keyturn_leader", "1 while this process leads and works, on some shard at least, else 0")
+SHARDS: Final = Family("keyturn_shards", "Shards that the work is divided into")
+OWNED: Final = Family("keyturn_shards_owned", "Shards that this process owns and works on")
 DEPTH: Final = Family("keyturn_queue_depth", "Objects that wait for a worker now", _QUEUE)
 BUSY: Final = Family("keyturn_workers_busy", "Workers that are at work now", _QUEUE)
 OBJECTS: Final = Family(
@@ -166,7 +168,7 @@ NEXT: Final = Family(
 )
 
 RECORDED: Final = (ROTATIONS, PHASES, PROVIDER_CALLS, PROVIDER_SECONDS, API_REQUESTS, RECONCILES, WAITS, TURNS)
-OBSERVED: Final = (LEADER, DEPTH, BUSY, OBJECTS, STALLED, OVERDUE, AGE, NEXT)
+OBSERVED: Final = (LEADER, SHARDS, OWNED, DEPTH, BUSY, OBJECTS, STALLED, OVERDUE, AGE, NEXT)
 """Looked at when somebody asks."""
 
 Samples = Iterable[tuple[Family, tuple[str, ...], float]]

@@ -51,7 +51,7 @@ class ProviderReconciler:
         interval: float,
         turns: Turns,
     ) -> None:
-        """`wake` is called with the rotations of an account that has become usable."""
+        """`wake` is called with the rotations that what was found may concern: see `Index.put_provider`."""
         self._kube = kube
         self._index = index
         self._accounts = accounts
@@ -124,10 +124,9 @@ class ProviderReconciler:
         after = ProviderStatus(observed_generation=generation, conditions=conditions)
         if after == before:
             return
-        self._index.put_provider(await write_status(self._kube, fresh, after.to_wire(), resource))
+        written = await write_status(self._kube, fresh, after.to_wire(), resource)
         _log.info("Ready=%s: %s", verdict.status, verdict.message, extra={"object": "/".join(filter(None, key))})
-        if verdict.status is ConditionStatus.TRUE:
-            self._wake(self._index.rotations_of(key))
+        self._wake(self._index.put_provider(written))
 
 
 def _judged(outcome: Outcome) -> _Verdict:

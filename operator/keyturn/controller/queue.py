@@ -144,14 +144,16 @@ class WorkQueue(Generic[K]):
             self._put(key)
         self._hand_out()
 
-    def clear(self) -> None:
-        """Forget everything that waits, is due later, or has failed; what is in work stays so until it is done."""
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
-        self._failures.clear()
-        self._dirty.clear()
-        self._urgent, self._usual = Line(), Line()
+    def clear(self, which: Callable[[K], bool]) -> None:
+        """Forget those that wait, are due later, or have failed; what is in work stays so until it is done."""
+        for key in list(filter(which, self._timers)):
+            self._cancel_timer(key)
+        for key in list(filter(which, self._failures)):
+            self.forget(key)
+        for key in list(filter(which, self._dirty)):
+            line = self._urgent if self._dirty.pop(key) else self._usual
+            if key not in self._processing:
+                line.remove(self._tenant_of(key), key)
 
     def _put(self, key: K) -> None:
         (self._urgent if self._dirty[key] else self._usual).put(self._tenant_of(key), key)

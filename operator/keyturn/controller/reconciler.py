@@ -105,8 +105,6 @@ class Reconciler:
         self._accounts = accounts
         self._observers = observers
         self._clock = clock
-        self.stopping = False
-        """Set when the process ends or does not lead any more: passes stop at the next step, which another takes up."""
         self._progress_written: dict[Key, datetime] = {}
         self._refused: dict[Key, Intent] = {}
 
@@ -213,6 +211,7 @@ class _Pass:
         self._world = reconciler._world(key, raw)
         owner = Owner(namespace=key[0], name=key[1], uid=raw["metadata"]["uid"])
         r = reconciler
+        self._looked_for_rivals = False
         self._chronicle = Chronicle(r._kube, r._metrics)
         self._acts = Acts(r._kube, r._accounts, r._observers, owner, r._gates.permits, r._spool)
 
@@ -235,7 +234,7 @@ class _Pass:
             await self._chronicle.end()
             # Woken only by what the decision looked at: pods that come and go do not hurry a provider that is down.
             looked = self._world.status.rotation is not None and self._world.consumers is not UNOBSERVED
-            watching = looked and not self._r.stopping
+            watching = looked and self._r._gates.others.goes_on(self._key)
             (self._r._observers.follow if watching else self._r._observers.unfollow)(self._key)
 
     async def _know_namespace(self) -> None:
@@ -247,7 +246,7 @@ class _Pass:
         last: Step | None = None
         for _ in range(_MOST_STEPS):
             # The next process may not be able to find out whether an armed call was made.
-            if self._r.stopping and not self._world.armed:
+            if not self._r._gates.others.goes_on(self._key) and not self._world.armed:
                 return Again(None)
             now = self._r._clock()
             self._world = replace(self._world, now=now, fresh_id=_fresh_id(now), **self._r._ruled(self._key, now))
@@ -258,12 +257,25 @@ class _Pass:
             if step == last and not isinstance(step, CallProvider):
                 # Not again at once; and what came of this pass is written, so that timeouts are counted from it.
                 return await self._pause(_NOT_SEEN)
+            if isinstance(step, Enter) and await self._has_rival(step):
+                continue
             held_back = self._acts.reserve_start(self._world) if _intends(step) else None
             if held_back is not None:
                 return await self._pause(wait_after(Operation.START, held_back))
             await self._act(step)
             last = last if isinstance(step, Observe) else step
         raise RuntimeError(f"no end after {_MOST_STEPS} steps")
+
+    async def _has_rival(self, step: Enter) -> bool:
+        """Whether somebody is in the way of what this step is the first to say: then the world says who it is."""
+        running = self._world.status.rotation
+        begins = running is None or running.subject != step.record.subject
+        rivals = self._r._gates.others.rivals
+        if rivals is None or self._looked_for_rivals or not begins:
+            return False
+        self._looked_for_rivals = True
+        self._world = replace(self._world, conflict=await rivals.found(self._key, step.record))
+        return self._world.conflict is not None
 
     async def _act(self, step: Step) -> None:
         if isinstance(step, Enter | Advance | Finish):

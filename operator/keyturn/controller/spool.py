@@ -113,6 +113,8 @@ class Spool:
             except (InvalidToken, ValueError):
                 _log.error("%s cannot be decrypted: add the key it was written with to the key file", path)
                 continue
+            except FileNotFoundError:
+                continue  # another replica with the same folder has brought it home
             except OSError as error:
                 _log.error("a spooled value cannot be read: %s", error)
                 continue

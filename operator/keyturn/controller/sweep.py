@@ -44,20 +44,44 @@ class Sweep:
         self._index = index
         self._seen = seen
         self._interval = interval
+        self._next: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[None] | None = None
 
     async def run(self, swept: asyncio.Event) -> None:
         """Sweep until cancelled; `swept` is set after the first sweep that succeeded."""
         retry = _FIRST_RETRY_SECONDS
         while True:
             try:
-                for resource in _ORDER:
-                    await self._sweep(resource)
+                await self.fresh()
                 swept.set()
                 delay, retry = self._interval, _FIRST_RETRY_SECONDS
             except ClusterError as error:
                 _log.warning("sweep: %s", error)
                 delay, retry = min(retry, self._interval), min(2 * retry, _LONGEST_RETRY_SECONDS)
             await asyncio.sleep(delay * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+
+    async def fresh(self) -> None:
+        """Return when the index knows everything that was written before this was called. Raises ClusterError.
+
+        Callers that wait at the same time share one sweep.
+        """
+        if self._next is None:
+            self._next = asyncio.create_task(self._all(self._running), name="sweep-all")
+        await asyncio.shield(self._next)
+
+    async def aclose(self) -> None:
+        """Break off what is under way."""
+        left = [task for task in (self._running, self._next) if task is not None]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    async def _all(self, running: asyncio.Task[None] | None) -> None:
+        if running is not None:
+            await asyncio.wait([running])
+        self._running, self._next = self._next, None
+        for resource in _ORDER:
+            await self._sweep(resource)
 
     async def _sweep(self, resource: Resource) -> None:
         identify = _IDENTIFY[resource]

@@ -42,38 +42,59 @@ class Workers(Generic[K]):
         self._reconcile = reconcile
         self._count = count
         self._told = ended
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._passes: dict[asyncio.Task[None], K] = {}
+        """Those that are at work, and on what."""
         self._ended = asyncio.Event()
-        self.busy = 0
+
+    @property
+    def busy(self) -> int:
+        return len(self._passes)
 
     def start(self) -> None:
-        """Begin to work, or begin again after `halt`."""
-        fresh = [asyncio.create_task(self._work(), name=f"worker-{number}") for number in range(self._count)]
-        self._tasks = [task for task in self._tasks if not task.done()] + fresh
+        """Begin to work; once only."""
+        for _ in range(self._count):
+            self._hire()
 
-    def halt(self) -> None:
-        """Cancel all passes. What must not be interrupted in them comes to its end by itself; `drain` waits for it."""
-        for task in self._tasks:
+    def halt(self, which: Callable[[K], bool]) -> None:
+        """Cancel the passes on these keys; other workers take the place of those who worked on them.
+
+        What must not be interrupted in a pass comes to its end by itself; `quiet` and `drain` wait for it.
+        """
+        for task, key in self._passes.items():
             # Once only: a second time would break off what has said that it must not be interrupted.
-            if not task.cancelling():
+            if which(key) and not task.cancelling():
                 task.cancel()
+                self._hire()
+
+    async def quiet(self, which: Callable[[K], bool]) -> None:
+        """Return when no pass on such a key is under way; nothing may add one meanwhile."""
+        while any(map(which, self._passes.values())):
+            self._ended.clear()
+            await self._ended.wait()
 
     async def drain(self) -> None:
         """End idle workers at once and busy ones when their pass has ended; the passes must have been told to stop."""
-        while self.busy:
-            self._ended.clear()
-            await self._ended.wait()
-        self.halt()
+        await self.quiet(lambda _: True)
+        for task in self._tasks:
+            task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def _hire(self) -> None:
+        task = asyncio.create_task(self._work(), name="worker")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def _work(self) -> None:
+        me = asyncio.current_task()
+        assert me is not None
         while True:
             key = await self._queue.get()
-            self.busy += 1
+            self._passes[me] = key
             try:
                 await self._work_on(key)
             finally:
-                self.busy -= 1
+                del self._passes[me]
                 self._queue.done(key)
                 self._ended.set()
 

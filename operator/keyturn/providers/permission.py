@@ -1,4 +1,4 @@
-"""The last word before a request leaves, for whoever runs the providers."""
+"""The last word before a request leaves, for whoever runs the providers, and whatever else changes something."""
 
 from __future__ import annotations
 
