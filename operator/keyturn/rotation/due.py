@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from keyturn.api.observed import Journal
@@ -26,6 +27,12 @@ OVERDUE_GRACE: Final = timedelta(minutes=10)
 """So long after it was due a rotation that has not begun is called overdue."""
 _FIRST_PAUSE: Final = timedelta(minutes=10)
 _LONGEST_PAUSE: Final = timedelta(hours=12)
+
+
+# Asked several times in each pass over an object, about the same moment.
+_placed = lru_cache(maxsize=64)(Calendar.placed)
+_begins = lru_cache(maxsize=64)(Calendar.begins)
+_due_by_age_in = lru_cache(maxsize=64)(Calendar.due_by_age)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +74,7 @@ def _by_schedule(world: World, schedule: ScheduleSpec, calendar: Calendar, *, as
         return base
     if isinstance(aged, Problem):
         return aged
-    due, reason = calendar.placed(base, share) if base is not None else None, SCHEDULED
+    due, reason = _placed(calendar, base, share) if base is not None else None, SCHEDULED
     if aged is not None and (due is None or aged < due):
         due, reason = aged, AGED
     hold = world.ruling.hold
@@ -76,7 +83,7 @@ def _by_schedule(world: World, schedule: ScheduleSpec, calendar: Calendar, *, as
         return Next(REQUESTED, None if endless else calendar.opening(world.now, frozen).begin, due)
     if due is None:
         return None
-    begins = calendar.begins(max(due, _rested(world) or due), share, world.now, frozen)
+    begins = _begins(calendar, max(due, _rested(world) or due), share, world.now, frozen)
     return Next(reason, None if endless else begins, due)
 
 
@@ -95,7 +102,7 @@ def _due_by_age(world: World, schedule: ScheduleSpec, calendar: Calendar, share:
     # What is too old already when it comes under the policy is spread from that moment on.
     under_it = max(limit.since, world.created) if last is None else limit.since
     soonest = under_it + calendar.stagger(under_it) * share
-    aged = calendar.due_by_age(since, max(since, under_it), share)
+    aged = _due_by_age_in(calendar, since, max(since, under_it), share)
     return aged if aged >= soonest else calendar.placed(soonest.replace(microsecond=0), share)
 
 
