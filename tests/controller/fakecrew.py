@@ -158,7 +158,7 @@ async def until(condition: Callable[[], bool], seconds: float = 120) -> float:
     begun = now()
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - the clock is virtual
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
     return now() - begun
 
 

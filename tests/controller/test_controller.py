@@ -176,6 +176,16 @@ def test_a_shard_that_is_left_takes_nothing_of_the_others_along() -> None:
     with_controller(test, shards)
 
 
+def test_a_process_that_is_told_to_end_does_not_first_look_at_all_that_waits() -> None:
+    async def test(controller: Controller) -> None:
+        controller.seen(rotation("r"), False)
+        controller._working.add(0)
+        controller._stopping = True
+        assert await asyncio.wait_for(controller.rotate(("ns", "r")), 1) is None
+
+    with_controller(test)
+
+
 def test_each_pass_may_act_as_long_as_its_own_shard_is_ours() -> None:
     """I1: whoever still holds other shards, or had this one, writes nothing and calls nobody for it."""
     shards, passes = Three(), list[tuple[Key, bool]]()

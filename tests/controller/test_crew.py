@@ -62,11 +62,11 @@ def test_at_rest_nothing_moves_and_the_leases_cost_what_the_page_says() -> None:
     async def scenario(cluster: Cluster) -> None:
         await crew(cluster, "one", "two", "three", count=6)
         taken, written, begun = [len(one.taken) for one in cluster.replicas], cluster.written(), now()
-        await asyncio.sleep(150)
+        await asyncio.sleep(60)
         assert [len(one.taken) for one in cluster.replicas] == taken
         rate = (cluster.written() - written) / (now() - begun)
         # Each shard, and two for each replica, every 1.5 to 2 seconds.
-        assert (6 + 2 * 3) / 2.0 * 0.95 <= rate <= (6 + 2 * 3) / 1.5
+        assert (6 + 2 * 3) / 2.0 * 0.9 <= rate <= (6 + 2 * 3) / 1.5
 
     play(scenario)
 
@@ -177,7 +177,7 @@ def test_an_outage_ends_all_work_in_time_and_it_is_taken_up_again() -> None:
         for one in cluster.replicas:
             one.folder.cut()
         await until(lambda: not any(cluster.shares().values()))
-        await asyncio.sleep(120)
+        await asyncio.sleep(40)
         for one in cluster.replicas:
             one.folder.cut(down=False)
         await until(lambda: fair(cluster, 3), TAKEN_OVER + 3 * LOOK)
@@ -196,11 +196,11 @@ def test_another_number_of_shards_waits_until_the_last_of_the_old_one_has_gone(b
         old = [cluster.replica(f"old-{number}", before) for number in range(2)]
         await until(lambda: sum(cluster.shares().values()) == before)
         new = [cluster.replica(f"new-{number}", after) for number in range(2)]
-        await asyncio.sleep(60)
+        await asyncio.sleep(30)
         assert not any(one.taken for one in new)
         await old[0].stop()
         await until(lambda: len(old[1].shards.held()) == before)
-        await asyncio.sleep(60)
+        await asyncio.sleep(30)
         assert not any(one.taken for one in new)
         await old[1].stop()
         assert await until(lambda: sum(cluster.shares().values()) == after) <= 2 * LOOK, "at once, not after a lease"
@@ -217,7 +217,7 @@ def test_shards_begin_when_the_one_lease_is_given_back() -> None:
         old = [cluster.replica(f"old-{number}", 1) for number in range(2)]
         await until(lambda: sum(cluster.shares().values()) == 1)
         new = cluster.replica("new", 3)
-        await asyncio.sleep(60)
+        await asyncio.sleep(30)
         assert not new.taken
         for one in old:
             await one.stop()
@@ -261,13 +261,13 @@ def test_one_with_another_number_of_shards_is_no_member_of_ours() -> None:
     async def scenario(cluster: Cluster) -> None:
         await crew(cluster, "one", "two", count=2)
         cluster.replica("other", 3)
-        await asyncio.sleep(60)
+        await asyncio.sleep(30)
         assert sorted(cluster.shares().values()) == [0, 1, 1]
 
     play(scenario)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_whatever_happens_to_the_replicas_no_part_has_two_owners(seed: int) -> None:
     """Replicas of several layouts come, go, die and are cut off; `Cluster.begin` is the judge."""
     chance = random.Random(seed)
@@ -331,7 +331,7 @@ def test_what_is_in_the_way_is_said_with_its_remedy_and_once(caplog: pytest.LogC
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Folder, "list", refuse)
             cluster.replica("one")
-            await asyncio.sleep(60)
+            await asyncio.sleep(30)
         (said,) = caplog.messages
         assert "get leases in namespace keyturn-system: 403" in said
         assert "manifests/components/shards" in said
@@ -344,7 +344,7 @@ def test_a_replica_says_what_it_holds_when_that_changes(caplog: pytest.LogCaptur
     async def scenario(cluster: Cluster) -> None:
         caplog.set_level(logging.INFO, "keyturn.controller.crew")
         await crew(cluster, "one", "two", count=2)
-        await asyncio.sleep(60)
+        await asyncio.sleep(30)
 
     play(scenario)
     said = [text for text in caplog.messages if "share" in text]

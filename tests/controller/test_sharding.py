@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyturn.controller.sharding import View, plan, quotas, shard_of
 
+QUICK = settings(max_examples=60, deadline=None)
 MEMBERS = st.integers(1, 9).map(lambda count: [f"replica-{number}" for number in range(count)])
 
 
@@ -42,6 +43,7 @@ def settled(view: View) -> View:
     raise AssertionError(f"no end: {view}")
 
 
+@QUICK
 @given(views())
 def test_shards_come_to_be_divided_evenly_and_none_is_left(view: View) -> None:
     after = settled(view)
@@ -52,6 +54,7 @@ def test_shards_come_to_be_divided_evenly_and_none_is_left(view: View) -> None:
     assert max(shares) <= -(-len(view.holders) // len(view.members))
 
 
+@QUICK
 @given(views())
 def test_nothing_moves_without_need(view: View) -> None:
     """A shard changes hands only where its holder has more than its share; and nobody gives back to take another.
@@ -70,6 +73,7 @@ def test_nothing_moves_without_need(view: View) -> None:
     assert moved.total() == sum(max(held - base - (place < extra), 0) for place, held in enumerate(most))
 
 
+@QUICK
 @given(views(), st.data())
 def test_a_dead_replica_is_replaced_and_a_new_one_gets_its_share(view: View, data: st.DataObject) -> None:
     after = settled(view)
@@ -96,6 +100,6 @@ def test_a_namespace_is_in_the_same_shard_for_ever(count: int, shards: list[int]
 
 
 def test_namespaces_spread() -> None:
-    counts = Counter(shard_of(f"team-{number}", 12) for number in range(12_000))
-    assert min(counts.values()) > 850
-    assert max(counts.values()) < 1150
+    counts = Counter(shard_of(f"team-{number}", 12) for number in range(6000))
+    assert min(counts.values()) > 420
+    assert max(counts.values()) < 580

@@ -201,7 +201,7 @@ class Controller:
         return not self._stopping and self._shard(key) in self._working
 
     async def _within(self, shard: int, work: Callable[[], Awaitable[Again | None]]) -> Again | None:
-        if shard not in self._working:
+        if self._stopping or shard not in self._working:
             return None
         MAY_SEND.set(partial(self._shards.check, shard))
         again = await work()
