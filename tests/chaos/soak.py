@@ -112,7 +112,7 @@ class Soak:
         kind = self._random.choice(kinds)
         self.tally.troubles[kind] += 1
         for scene in self._scenes:
-            # What the last trouble has left unused is over: a provider that never answers would be no trouble, but an end.
+            # What the last trouble has left unused is over: where it piles up, a provider never answers again.
             scene.account.simulator.clear_faults()
         if kind in ("down", "flaky", "slow"):
             self._weather.turn(kind, self._random.uniform(1, 8))
