@@ -166,6 +166,14 @@ def test_what_is_too_old_when_a_policy_comes_is_spread_from_then_on() -> None:
     assert reasons(lab) == ["MaxAge"]
 
 
+def test_what_is_to_begin_at_once_is_spread_too_when_a_policy_comes_later() -> None:
+    lab = under(policy(maxAge="720h", since=EPOCH + DAY), initial="Immediate")
+    lab.now += DAY
+    until = rest_of(lab.run())
+    assert until is not None
+    assert EPOCH + DAY + MINUTE < until < EPOCH + DAY + HOUR
+
+
 def test_a_secret_that_does_not_exist_has_no_age() -> None:
     lab = under(policy(maxAge="720h"), cron="0 3 1 * *", stagger="0s")
     lab.namespace.secret = None

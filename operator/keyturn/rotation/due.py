@@ -92,18 +92,18 @@ def _due_by_age(world: World, schedule: ScheduleSpec, calendar: Calendar, share:
     limit, last = world.ruling.max_age, world.status.last_rotation_time
     if limit is None:
         return None
-    if last is None and schedule.initial is InitialPolicy.IMMEDIATE:
-        return world.created
-    since = last if last is not None else secret_since(world)
+    at_once = last is None and schedule.initial is InitialPolicy.IMMEDIATE
+    since = world.created if at_once else last if last is not None else secret_since(world)
     if isinstance(since, Problem):
         return since
-    if since is None:
-        return world.created if has_no_times(schedule) else None
     # What is too old already when it comes under the policy is spread from that moment on.
     under_it = max(limit.since, world.created) if last is None else limit.since
-    soonest = under_it + calendar.stagger(under_it) * share
+    soonest = (under_it + calendar.stagger(under_it) * share).replace(microsecond=0)
+    if at_once or since is None:
+        due = world.created if under_it == world.created else calendar.placed(soonest, share)
+        return due if at_once or has_no_times(schedule) else None
     aged = _due_by_age_in(calendar, since, max(since, under_it), share)
-    return aged if aged >= soonest else calendar.placed(soonest.replace(microsecond=0), share)
+    return aged if aged >= soonest else calendar.placed(soonest, share)
 
 
 def has_no_times(schedule: ScheduleSpec | None) -> bool:
