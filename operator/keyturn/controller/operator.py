@@ -25,7 +25,7 @@ from keyturn.controller.gates import Gates
 from keyturn.controller.index import Index, Key, ProviderKey, key_of, labels_of, provider_key_of, said_something
 from keyturn.controller.kopf_source import KopfSource
 from keyturn.controller.leadership import Leadership, Timing, new_identity
-from keyturn.controller.metrics import BUSY, DEPTH, LEADER, Metrics, Priority, QueueName, Samples
+from keyturn.controller.metrics import BUDGET, BUSY, DEPTH, LEADER, Metrics, Priority, QueueName, Samples
 from keyturn.controller.permits import Permits
 from keyturn.controller.policies import RECOUNT_SECONDS, PolicyReconciler
 from keyturn.controller.providers import ProviderReconciler
@@ -297,6 +297,7 @@ class Controller:
             yield DEPTH, (name,), len(queue)
             yield BUSY, (name,), workers.busy
         if self._leadership.leads:
+            yield BUDGET, (), self._permits.waiting()
             yield from census(self.index.rotations().values(), self._clock())
 
 
