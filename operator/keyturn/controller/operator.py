@@ -140,8 +140,8 @@ class Controller:
         elif raw["kind"] == NAMESPACES.kind:
             if deleted:
                 self.index.coverage.drop_namespace(raw["metadata"]["name"])
-            else:
-                self._covered_anew(self.index.put_namespace(raw))
+            elif affected := self.index.put_namespace(raw):
+                self._covered_anew(affected)
         else:
             self._seen_provider(raw, deleted)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from keyturn.api.observed import Journal
@@ -26,6 +27,12 @@ OVERDUE_GRACE: Final = timedelta(minutes=10)
 """So long after it was due a rotation that has not begun is called overdue."""
 _FIRST_PAUSE: Final = timedelta(minutes=10)
 _LONGEST_PAUSE: Final = timedelta(hours=12)
+
+
+# Asked several times in each pass over an object, about the same moment.
+_placed = lru_cache(maxsize=64)(Calendar.placed)
+_begins = lru_cache(maxsize=64)(Calendar.begins)
+_due_by_age_in = lru_cache(maxsize=64)(Calendar.due_by_age)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +74,7 @@ def _by_schedule(world: World, schedule: ScheduleSpec, calendar: Calendar, *, as
         return base
     if isinstance(aged, Problem):
         return aged
-    due, reason = calendar.placed(base, share) if base is not None else None, SCHEDULED
+    due, reason = _placed(calendar, base, share) if base is not None else None, SCHEDULED
     if aged is not None and (due is None or aged < due):
         due, reason = aged, AGED
     hold = world.ruling.hold
@@ -76,7 +83,7 @@ def _by_schedule(world: World, schedule: ScheduleSpec, calendar: Calendar, *, as
         return Next(REQUESTED, None if endless else calendar.opening(world.now, frozen).begin, due)
     if due is None:
         return None
-    begins = calendar.begins(max(due, _rested(world) or due), share, world.now, frozen)
+    begins = _begins(calendar, max(due, _rested(world) or due), share, world.now, frozen)
     return Next(reason, None if endless else begins, due)
 
 
@@ -85,18 +92,18 @@ def _due_by_age(world: World, schedule: ScheduleSpec, calendar: Calendar, share:
     limit, last = world.ruling.max_age, world.status.last_rotation_time
     if limit is None:
         return None
-    if last is None and schedule.initial is InitialPolicy.IMMEDIATE:
-        return world.created
-    since = last if last is not None else secret_since(world)
+    at_once = last is None and schedule.initial is InitialPolicy.IMMEDIATE
+    since = world.created if at_once else last if last is not None else secret_since(world)
     if isinstance(since, Problem):
         return since
-    if since is None:
-        return world.created if has_no_times(schedule) else None
     # What is too old already when it comes under the policy is spread from that moment on.
     under_it = max(limit.since, world.created) if last is None else limit.since
-    soonest = under_it + calendar.stagger(under_it) * share
-    aged = calendar.due_by_age(since, max(since, under_it), share)
-    return aged if aged >= soonest else calendar.placed(soonest.replace(microsecond=0), share)
+    soonest = (under_it + calendar.stagger(under_it) * share).replace(microsecond=0)
+    if at_once or since is None:
+        due = world.created if under_it == world.created else calendar.placed(soonest, share)
+        return due if at_once or has_no_times(schedule) else None
+    aged = _due_by_age_in(calendar, since, max(since, under_it), share)
+    return aged if aged >= soonest else calendar.placed(soonest, share)
 
 
 def has_no_times(schedule: ScheduleSpec | None) -> bool:

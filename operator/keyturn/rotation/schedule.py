@@ -110,14 +110,15 @@ class Calendar:
     def due_by_age(self, since: datetime, earliest: datetime, share: float) -> datetime:
         """When a secret that is in use since then is to be rotated so that it does not become too old.
 
-        That is in the last window before, from `earliest` on; where there is none, when it reaches its maximum age.
+        That is in the last window before, from `earliest` on; where there is none, when it reaches its maximum age. A
+        window in the first half of its life is none: the one in which it was made would be used again and again.
         """
         assert self._max_age is not None
         deadline = (since + self._max_age).replace(microsecond=0)
         spread = min(self.stagger(since), self._max_age / 2)
         if self._openings.always:
             return deadline - _seconds(spread * share)
-        found = self._openings.last_until(deadline, earliest, spread)
+        found = self._openings.last_until(deadline, max(earliest, since + self._max_age / 2), spread)
         if found is None:
             return deadline
         if found.last >= deadline + _SLACK:

@@ -120,7 +120,7 @@ class Openings:
 
     def last_until(self, moment: datetime, earliest: datetime, spread: timedelta) -> Opening | None:
         """The last one that begins between `earliest` and `moment`, if there is one. May raise BadSchedule."""
-        span = timedelta(hours=1)
+        span = timedelta(hours=12)
         while True:
             start = max(earliest, moment - span)
             found, following = None, self.first(start, spread)
