@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
     for violation in report["violations"]:
         _say(f"VIOLATION: {json.dumps(violation)[:500]}")
     missed = any(one is None for one in found.values())
-    return int(bool(report["violations"] or inputs.crashes or result.unreached or missed))
+    return int(bool(report["violations"] or inputs.crashes or result.missed or missed))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,7 +98,7 @@ def _of_plans(result: Campaign, inputs: InputsReport) -> dict[str, Any]:
     ]
     sent = [{"plan": plan, "invariant": name, "detail": detail} for plan, name, detail in inputs.violations]
     return {
-        "plans": len(result.played) + len(result.unreached),
+        "plans": len(result.played) + len(result.missed),
         "converged": len(result.played) - len(result.failed),
         "unreached": [str(plan) for plan in result.unreached],
         "violations": [*struck, *sent],

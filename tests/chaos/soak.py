@@ -111,6 +111,9 @@ class Soak:
         kinds = ["down", "flaky", "slow", "provider"] + (["kill", "terminate"] if kill else [])
         kind = self._random.choice(kinds)
         self.tally.troubles[kind] += 1
+        for scene in self._scenes:
+            # What the last trouble has left unused is over: where it piles up, a provider never answers again.
+            scene.account.simulator.clear_faults()
         if kind in ("down", "flaky", "slow"):
             self._weather.turn(kind, self._random.uniform(1, 8))
         elif kind == "provider":

@@ -58,13 +58,23 @@ def test_a_whole_run_plays_every_row_of_the_table() -> None:
 
 
 def test_a_client_that_the_start_did_not_find_can_be_corrected(janrain_scene: Scene) -> None:
-    """I10: Janrain without readBack cannot be asked for a client before; nothing was changed, and it goes on."""
-    janrain_scene.put_rotation("a", clientId="nobody")
-    janrain_scene.operator()
-    janrain_scene.wait_stalled("ClientNotFound")
-    janrain_scene.put_rotation("a")
-    janrain_scene.wait_ended()
-    assert janrain_scene.applied("start") == 1
+    """I10, I12: Janrain without readBack cannot be asked for a client before; nothing was changed, and it goes on.
+
+    Until then it is tried now and then, and not whenever something wakes it.
+    """
+    scene = janrain_scene
+    scene.put_rotation("a", clientId="nobody")
+    scene.operator()
+    scene.wait_stalled("ClientNotFound")
+    looks, version = scene.log.read_text().count("next: Wait"), scene.rotation()["metadata"]["resourceVersion"]
+    scene.patch(scene.rotation_path, {"metadata": {"annotations": {"somebody": "was here"}}})
+    written = scene.rotation()["metadata"]["resourceVersion"]
+    assert written != version
+    scene.wait(lambda: scene.log.read_text().count("next: Wait") > looks, "it is looked at again")
+    assert scene.rotation()["metadata"]["resourceVersion"] == written
+    scene.put_rotation("a")
+    scene.wait_ended()
+    assert scene.applied("start") == 1
 
 
 def test_a_client_that_is_corrected_while_the_provider_is_asked(janrain_scene: Scene) -> None:

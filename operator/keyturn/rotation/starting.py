@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
+from keyturn.api.conditions import ConditionType
 from keyturn.api.observed import Journal
 from keyturn.api.rotation import Phase, Result, RotationSpec
 from keyturn.api.semantics import Effect, Failure, Outcome, Standing, Verdict
@@ -97,6 +98,9 @@ def _start_or_recover(world: World, spec: RotationSpec, journal: Journal) -> Ste
 def _start(world: World, spec: RotationSpec) -> Step:
     if withdrawn(world):
         return Finish(Result.CANCELLED, f"{CANCELLED_BY_DELETION} before anything was changed")
+    told = _told_lately(world)
+    if told is not None:
+        return told
     if not capabilities(world).cancel and not world.rehearsed:
         return rehearse(world)
     fresh = timedelta() <= world.now - world.record.phase_started_time <= START_FRESHNESS
@@ -105,6 +109,17 @@ def _start(world: World, spec: RotationSpec) -> Step:
         changes = {"start_sent": True, "previous_valid_until": previous_ends(world, spec)}
         return Enter(move(world, Phase.STARTING, **changes))
     return CallProvider(Operation.START, overlap=granted_overlap(spec))
+
+
+def _told_lately(world: World) -> Wait | None:
+    """That the client does not exist: whatever wakes us, each further try would write twice (I12)."""
+    age, reason = world.now - world.record.phase_started_time, Failure.CLIENT_NOT_FOUND
+    stalled = next((one for one in world.status.conditions if one.type == ConditionType.STALLED), None)
+    if stalled is None or (stalled.reason, stalled.observed_generation) != (reason, world.generation):
+        return None
+    if world.record.start_sent or not timedelta() <= age < CLIENT_POLL:
+        return None
+    return Wait(reason, stalled.message, stalled=True, after=CLIENT_POLL - age)
 
 
 def _answer_lost(world: World, journal: Journal, standing: Standing | None) -> Step:
@@ -149,7 +164,7 @@ def _unless_corrected(world: World, spec: RotationSpec, operation: str, outcome:
     if outcome.failure is not Failure.CLIENT_NOT_FOUND:
         return wait_after(operation, outcome)
     if spec.client_id == world.subject.client_id:
-        # Each try to start writes the intent and that it was not carried out; a corrected spec is seen at once (I12).
+        # A corrected spec is seen at once.
         return wait_after(operation, replace(outcome, retry_after=CLIENT_POLL))
     subject = world.subject.model_copy(update={"client_id": spec.client_id})
     changes = {"subject": subject, "start_sent": False}
