@@ -127,4 +127,4 @@ def test_thirty_that_are_due_together_never_exceed_a_budget(scenes: tuple[Togeth
         assert overlapping(ones) <= LIMITS["cluster"]
         assert overlapping([one for one in ones if one.scene is not first]) <= LIMITS["perProvider"]
     finally:
-        first.delete(path)
+        stage.api.http.delete(path)

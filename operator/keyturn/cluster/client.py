@@ -43,15 +43,13 @@ APPLY_PATCH = "application/apply-patch+yaml"
 
 _CONNECTIONS = 64
 _LIST_PAGE = 500
+# Kinds of which a missing object decides something; all of them may be patched.
 _DECISIVE = frozenset({"secrets", "clientsecretrotations"})
-"""Kinds of which a missing object decides something; all of them may be patched."""
 _MESSAGE_LIMIT = 300
-_LONGEST_RETRY_AFTER = 60
-"""Seconds, whatever the server asks for: rotations wait for it."""
+_LONGEST_RETRY_AFTER = 60  # seconds, whatever the server asks for: rotations wait for it
 _REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
 _log = logging.getLogger(__name__)
-# The client logs the bodies of answers when asked for debug output: they hold Secrets.
-logging.getLogger("kubernetes").setLevel(logging.INFO)
+logging.getLogger("kubernetes").setLevel(logging.INFO)  # at DEBUG it logs the bodies of answers: they hold Secrets
 
 
 @dataclass(frozen=True, slots=True)

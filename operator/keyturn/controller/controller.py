@@ -17,7 +17,7 @@ from keyturn.controller.census import census
 from keyturn.controller.crew import Shards
 from keyturn.controller.gates import Gates
 from keyturn.controller.index import Index, Key, ProviderKey, key_of, labels_of, provider_key_of, said_something
-from keyturn.controller.metrics import BUSY, DEPTH, LEADER, OWNED, SHARDS, Metrics, Priority, QueueName, Samples
+from keyturn.controller.metrics import BUDGET, BUSY, DEPTH, LEADER, OWNED, SHARDS, Metrics, Priority, QueueName, Samples
 from keyturn.controller.permits import Permits
 from keyturn.controller.policies import RECOUNT_SECONDS, PolicyReconciler
 from keyturn.controller.providers import ProviderReconciler
@@ -329,6 +329,7 @@ class Controller:
             yield DEPTH, (name,), len(queue)
             yield BUSY, (name,), workers.busy
         if held:
+            yield BUDGET, (), self._permits.waiting()
             ours = (raw for key, raw in self.index.rotations().items() if self._shard(key) in held)
             yield from census(ours, self._clock())
 

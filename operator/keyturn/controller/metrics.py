@@ -160,6 +160,7 @@ OBJECTS: Final = Family(
 )
 STALLED: Final = Family("keyturn_rotation_objects_stalled", "ClientSecretRotations that wait for a person")
 OVERDUE: Final = Family("keyturn_rotation_objects_overdue", "ClientSecretRotations whose rotation is overdue")
+BUDGET: Final = Family("keyturn_budget_waiting", "Rotations that wait for room in the budget of a RotationPolicy")
 AGE: Final = Family(
     "keyturn_oldest_secret_age_seconds", "Time since the last rotation that completed, where it is longest"
 )
@@ -168,7 +169,7 @@ NEXT: Final = Family(
 )
 
 RECORDED: Final = (ROTATIONS, PHASES, PROVIDER_CALLS, PROVIDER_SECONDS, API_REQUESTS, RECONCILES, WAITS, TURNS)
-OBSERVED: Final = (LEADER, SHARDS, OWNED, DEPTH, BUSY, OBJECTS, STALLED, OVERDUE, AGE, NEXT)
+OBSERVED: Final = (LEADER, SHARDS, OWNED, DEPTH, BUSY, OBJECTS, STALLED, OVERDUE, BUDGET, AGE, NEXT)
 """Looked at when somebody asks."""
 
 Samples = Iterable[tuple[Family, tuple[str, ...], float]]

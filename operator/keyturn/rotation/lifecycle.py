@@ -56,11 +56,9 @@ from keyturn.rotation.targets import HELD, HOLDS, rollout_failure, rollout_gate,
 from keyturn.rotation.waves import next_turn
 from keyturn.rotation.world import UNOBSERVED, LookFirst, Operation, Problem, World
 
-# A rollout is watched; this is only how long a missed event can go unnoticed.
-ROLLOUT_POLL: Final = timedelta(seconds=5)
+ROLLOUT_POLL: Final = timedelta(seconds=5)  # it is watched; so long a missed event can go unnoticed
 VERIFY_POLL: Final = timedelta(seconds=1)
-# Secrets are not watched: how long it can go unnoticed that the new value was taken out while nothing else happens.
-SOAK_POLL: Final = timedelta(minutes=1)
+SOAK_POLL: Final = timedelta(minutes=1)  # Secrets are not watched: so long it can go unnoticed that one was changed
 
 
 def decide(world: World) -> Step:
@@ -236,9 +234,8 @@ def _soaking(world: World, spec: RotationSpec) -> Step:
     if overdue(world, spec.soak) or urgent_word(world) is not None:
         return _last_step(world)
     rest = world.record.phase_started_time + spec.soak - world.now
-    return Wait(
-        "Soaking", "everything runs on the new value; the old one is kept a while longer", after=min(rest, SOAK_POLL)
-    )
+    message = "everything runs on the new value; the old one is kept a while longer"
+    return Wait("Soaking", message, after=min(rest, SOAK_POLL))
 
 
 def _last_step(world: World) -> Step:
@@ -316,9 +313,8 @@ def _disproved(world: World, journal: Journal) -> Step:
         refused = True if world.disproof.verdict is Verdict.REJECTED else None
         return Finish(Result.COMPLETED, _completed_message(world), refused)
     if not overdue(world, spec.verify.timeout):
-        return Wait(
-            "PreviousAccepted", "the provider still accepts the old value, which it has dropped", after=VERIFY_POLL
-        )
+        message = "the provider still accepts the old value, which it has dropped"
+        return Wait("PreviousAccepted", message, after=VERIFY_POLL)
     message = f"{_completed_message(world)}, but the provider still accepts it: look into it there"
     return Finish(Result.COMPLETED, message, previous_refused=False)
 
