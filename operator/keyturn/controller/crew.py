@@ -180,7 +180,8 @@ class Crew:
         self._seen.note(listed)
         for shard, leadership in enumerate(self._shards):
             lease = listed.get(lease_of_shard(shard, self.count))
-            if lease is not None:
+            # Of those that we hold, we know better: a list may be older than our last renewal.
+            if lease is not None and not leadership.leads:
                 leadership.saw(lease)
 
     def _view(self) -> View:
