@@ -64,6 +64,7 @@ class Folder:
         self.cluster = cluster
         self.lines: list[Line] = []
         self.down = False
+        self.delay = 0.01
 
     def named(self, name: str = NAME) -> Line:
         self.lines.append(Line(self.cluster.leases.setdefault(name, FakeLease())))
@@ -88,8 +89,14 @@ class Folder:
         for line in self.lines:
             line.down = down
 
+    def hang(self, delay: float) -> None:
+        """Requests take so long each way."""
+        self.delay = delay
+        for line in self.lines:
+            line.delay = delay
+
     async def _way(self) -> None:
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(self.delay)
         if self.down:
             raise Unavailable("no answer from the API server")
 

@@ -185,6 +185,23 @@ def test_an_outage_ends_all_work_in_time_and_it_is_taken_up_again() -> None:
     play(scenario)
 
 
+def test_a_server_that_hangs_is_an_outage_and_what_was_given_up_is_asked_for_again() -> None:
+    """What was held cannot be given back then, and trying to may be cut short."""
+
+    async def scenario(cluster: Cluster) -> None:
+        await crew(cluster, "one", "two", "three")
+        for _ in range(3):
+            for one in cluster.replicas:
+                one.folder.hang(1000.0)
+            await until(lambda: not any(cluster.shares().values()))
+            await asyncio.sleep(6)
+            for one in cluster.replicas:
+                one.folder.hang(0.01)
+            await until(lambda: fair(cluster, 3), TAKEN_OVER + 3 * LOOK)
+
+    play(scenario)
+
+
 # --- another number of shards --------------------------------------------------------------------------------------
 
 

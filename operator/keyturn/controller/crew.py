@@ -150,6 +150,9 @@ class Crew:
 
     async def _share(self) -> None:
         """Hold what is our share of the shards, until cancelled."""
+        # What is left of an earlier term has ended, and may have been kept from saying so.
+        self._campaigns.clear()
+        self._leaving.clear()
         try:
             while True:
                 await self._look()
@@ -159,8 +162,6 @@ class Crew:
             for task in tasks:
                 _cancel_once(task)
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._campaigns.clear()
-            self._leaving.clear()
 
     async def _look(self) -> None:
         try:
@@ -180,7 +181,8 @@ class Crew:
         self._seen.note(listed)
         for shard, leadership in enumerate(self._shards):
             lease = listed.get(lease_of_shard(shard, self.count))
-            if lease is not None:
+            # Of those that we hold, we know better: a list may be older than our last renewal.
+            if lease is not None and not leadership.leads:
                 leadership.saw(lease)
 
     def _view(self) -> View:
@@ -220,7 +222,8 @@ class Crew:
             campaign = self._campaigns[shard]
             _cancel_once(campaign)
             await asyncio.wait([campaign])
-            del self._campaigns[shard], self._leaving[shard]
+            self._campaigns.pop(shard, None)
+            self._leaving.pop(shard, None)
 
     async def _bury(self) -> None:
         """Delete the Leases of replicas that have died, and of layouts that are no more: they would pile up."""
