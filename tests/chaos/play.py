@@ -23,6 +23,8 @@ from tests.e2e.scene import Scene
 PATIENCE: Final = 90.0
 QUIET: Final = 1.0
 """Seconds without a write after the end."""
+_BLOW_LAG: Final = 0.5
+"""Seconds after the end, at most, until the blow at a last write is known of."""
 _POLL: Final = 0.25
 _QUICK_LEASE: Final = ["--lease-duration", "6", "--renew-deadline", "4", "--retry-period", "0.5"]
 _STRUCK_DOWN: Final = KILLS | {When.FROZEN}
@@ -167,6 +169,7 @@ class _Actors:
 def _follow(scene: Scene, plan: Plan, guards: Guards, actors: _Actors, patience: float) -> None:
     """Start the operator again when it was struck down, do a person's part, and wait for the end."""
     deadline, mended, replaced = time.monotonic() + patience, False, False
+    ended_at = float("inf")
     while True:
         if guards.struck.is_set() and plan.when in _STRUCK_DOWN and not replaced:
             actors.replace()
@@ -175,10 +178,11 @@ def _follow(scene: Scene, plan: Plan, guards: Guards, actors: _Actors, patience:
         if plan.scenario.mended and not mended and _has_failed(status):
             mend(scene)
             mended = True
-        # What has ended already when it is struck must still be so when the next operator has looked at it.
-        if ended(scene, plan, status) and (not replaced or guards.looked_after.is_set()):
-            actors.thaw()
-            return
+        if ended(scene, plan, status):
+            ended_at = min(ended_at, time.monotonic())
+            if _is_over(plan, guards, replaced=replaced, seconds=time.monotonic() - ended_at):
+                actors.thaw()
+                return
         if status.get("phase") == "Blocked":
             # Where only the one that stands still has the provider's answer, it all depends on its being brought.
             actors.thaw()
@@ -187,6 +191,19 @@ def _follow(scene: Scene, plan: Plan, guards: Guards, actors: _Actors, patience:
         if time.monotonic() > deadline:
             raise AssertionError(f"not ended within {patience:g} s: {status}")
         time.sleep(_POLL)
+
+
+def _is_over(plan: Plan, guards: Guards, *, replaced: bool, seconds: float) -> bool:
+    """Whether nothing more is to be waited for, so many seconds after the rotation has ended.
+
+    The blow may come at the last write, and be seen after it. What has ended already when it is struck must still be so
+    when the next operator has looked at it.
+    """
+    if replaced:
+        return guards.looked_after.is_set()
+    if guards.struck.is_set():
+        return plan.when not in _STRUCK_DOWN
+    return plan.site is None or seconds > _BLOW_LAG
 
 
 def _has_failed(status: dict[str, Any]) -> bool:
