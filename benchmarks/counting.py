@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,12 +18,16 @@ _HOP = frozenset({"host", "connection", "transfer-encoding", "content-length", "
 
 
 class CountingProxy:
-    """Plain HTTP in, the API server's TLS out. `writes` counts "METHOD resource" of requests that were not dry runs."""
+    """Plain HTTP in, the API server's TLS out. `writes` counts "METHOD resource" of requests that were not dry runs.
+
+    `answered`: the method and path of each write, with the time at which its answer was there, in epoch seconds.
+    """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self.writes: Counter[str] = Counter()
         self.reads: Counter[str] = Counter()
+        self.answered: list[tuple[str, str, float]] = []
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[str]:
@@ -48,12 +54,15 @@ class CountingProxy:
         async with self._session.request(
             request.method, request.path_qs, headers=headers, data=body or None, timeout=patience
         ) as answer:
+            if request.method not in _READS and "dryRun" not in request.query:
+                self.answered.append((request.method, request.path, time.time()))
             kept = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP}
             response = web.StreamResponse(status=answer.status, headers=kept)
-            await response.prepare(request)
-            async for chunk in answer.content.iter_any():
-                await response.write(chunk)
-            await response.write_eof()
+            with contextlib.suppress(ConnectionError):  # who asked has gone
+                await response.prepare(request)
+                async for chunk in answer.content.iter_any():
+                    await response.write(chunk)
+                await response.write_eof()
             return response
 
 

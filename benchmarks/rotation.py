@@ -14,7 +14,7 @@ from typing import Any, Final
 import httpx
 
 from benchmarks.counting import CountingProxy
-from benchmarks.straight import StraightScript
+from benchmarks.floors.straight import StraightScript
 from sandbox.controlplane.endpoint import Endpoint
 from sandbox.kubelet import Behaviour
 from sandbox.simulators.stytch import StytchSimulator

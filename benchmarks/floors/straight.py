@@ -31,6 +31,11 @@ class StraightScript:
         self._kube.close()
         self._provider.close()
 
+    def connect(self) -> None:
+        """Open the connections."""
+        self._kube.get("/version").raise_for_status()
+        self._provider.get("/")
+
     def rotate(self, client: str, namespace: str, secret: tuple[str, str], deployment: str, mark: str) -> None:
         """Inspect, start, verify, write the Secret, restart, wait for the rollout, finalize, try the old value."""
         managed = f"/v1/m2m/clients/{client}"

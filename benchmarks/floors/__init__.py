@@ -1,0 +1,1 @@
+"""What Keyturn is measured against: each does the same as well as it can, and nothing of what makes it safe."""
