@@ -9,7 +9,7 @@ import pytest
 
 from keyturn.cluster.client import Kube, Resource
 from keyturn.cluster.errors import Unavailable
-from keyturn.cluster.resources import CLUSTER_PROVIDERS, ROTATIONS
+from keyturn.cluster.resources import NAMESPACES, ROTATIONS
 from keyturn.controller.index import Index
 from keyturn.controller.sweep import Sweep
 from tests.controller.test_index import rotation
@@ -74,7 +74,7 @@ def test_a_fresh_sweep_begins_after_it_was_asked_for_and_is_shared() -> None:
         begun: list[float] = []  # noqa: RUF012
 
         async def list(self, resource: Resource, namespace: str | None = None, **_: Any) -> list[dict[str, Any]]:
-            if resource is CLUSTER_PROVIDERS:
+            if resource is NAMESPACES:
                 self.begun.append(asyncio.get_running_loop().time())
             await asyncio.sleep(1)
             return []
@@ -89,9 +89,9 @@ def test_a_fresh_sweep_begins_after_it_was_asked_for_and_is_shared() -> None:
             await sweep.fresh()
             ends[moment] = clock()
 
-        await asyncio.gather(*(ask(moment) for moment in (0.0, 0.5, 1.0, 4.0, 20.0)))
-        assert kube.begun == [0, 3, 6, 20]
-        assert ends == {0.0: 3, 0.5: 6, 1.0: 6, 4.0: 9, 20.0: 23}
+        await asyncio.gather(*(ask(moment) for moment in (0.0, 0.5, 1.0, 6.0, 20.0)))
+        assert kube.begun == [0, 5, 10, 20]
+        assert ends == {0.0: 5, 0.5: 10, 1.0: 10, 6.0: 15, 20.0: 25}
 
     virtually(scenario())
 

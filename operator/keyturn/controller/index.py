@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
+from keyturn.api.conditions import ConditionStatus, ConditionType
 from keyturn.api.provider import ProviderKind, account_of
 from keyturn.api.rotation import CANCEL_ANNOTATION, RESUME_ANNOTATION, URGENT_ANNOTATION
 from keyturn.cluster.resources import ROTATIONS
@@ -314,7 +315,8 @@ def labels_of(rotation: dict[str, Any] | None) -> Labels | None:
 
 def _usable(status: dict[str, Any]) -> object:
     """Which state of a provider object was last found to be usable, or None."""
-    ready = (one for one in status.get("conditions") or () if (one["type"], one["status"]) == ("Ready", "True"))
+    wanted = ConditionType.READY, ConditionStatus.TRUE
+    ready = (one for one in status.get("conditions") or () if (one["type"], one["status"]) == wanted)
     return next(((status.get("observedGeneration"), one.get("lastTransitionTime")) for one in ready), None)
 
 
