@@ -158,7 +158,8 @@ def full_rollout() -> RolloutSpec:
 def full_status() -> RotationStatus:
     """A status with every field set; its last rotation has ended two hours ago, its next is due in an hour."""
     now = datetime.now(UTC).replace(microsecond=0)
-    spec = RotationSpec.model_validate(spec_of(GOOD[3]))
+    full = next(sample for sample in GOOD if sample.kind == ROTATION_KIND and sample.changes)
+    spec = RotationSpec.model_validate(spec_of(full))
     summary = RotationSummary(
         id="r-1",
         reason="RotationRequest",
