@@ -160,7 +160,7 @@ def _after_failed_call(world: World, spec: RotationSpec, journal: Journal) -> St
 
 
 def _unless_corrected(world: World, spec: RotationSpec, operation: str, outcome: Outcome) -> Step:
-    """Wait; but what a client that does not exist has none of, goes on with the one that the spec names instead."""
+    """Wait; but where the client does not exist and the spec names another one, go on with that one."""
     if outcome.failure is not Failure.CLIENT_NOT_FOUND:
         return wait_after(operation, outcome)
     if spec.client_id == world.subject.client_id:

@@ -1,0 +1,53 @@
+"""What is still believed after a phase was written down."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from keyturn.api.rotation import Phase, ProviderRef, RotationRecord, RotationStatus, SecretRef, Subject
+from keyturn.api.semantics import Effect, Inspection, Outcome, Standing
+from keyturn.rotation.steps import Enter, after_recording
+from keyturn.rotation.world import UNOBSERVED, Problem, World
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+SEEN = Inspection(Outcome(Effect.NOT_APPLIED), Standing.UNROTATED)
+
+
+def record(client: str, phase: Phase = Phase.STARTING) -> RotationRecord:
+    subject = Subject(
+        provider_ref=ProviderRef(name="acme"), client_id=client, secret_ref=SecretRef(name="m2m", key="KEY")
+    )
+    return RotationRecord(
+        id="r-1", phase=phase, reason="RotationRequest", subject=subject, started_time=NOW, phase_started_time=NOW
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kept"),
+    [
+        (None, record("one"), True),
+        (record("one"), record("one"), True),
+        (record("one"), record("two"), False),
+        (record("one"), record("one", Phase.FINALIZING), False),
+    ],
+    ids=["begun", "the intent again", "another client", "another phase"],
+)
+def test_what_was_seen_at_the_provider_counts_for_the_same_client_only(
+    before: RotationRecord | None, after: RotationRecord, kept: bool
+) -> None:
+    """I5: what is pending at another client was not looked at yet."""
+    world = World(
+        now=NOW,
+        name="billing",
+        uid="uid",
+        generation=1,
+        deleting=False,
+        finalizer=True,
+        spec=Problem("InvalidSpec", "of no matter here"),
+        status=RotationStatus(rotation=before),
+        fresh_id="r-2",
+        inspection=SEEN,
+    )
+    assert after_recording(world, Enter(after)).inspection is (SEEN if kept else UNOBSERVED)
