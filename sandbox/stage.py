@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
+from uuid import uuid4
 
 from sandbox.argo import ROLLOUTS, RolloutsStandIn
 from sandbox.controlplane import ControlPlane, Resources, documents
@@ -213,7 +214,7 @@ class Stage:
 
     def stytch(self, name: str) -> Account[StytchSimulator]:
         """Start a Stytch project of its own."""
-        simulator = StytchSimulator()
+        simulator = StytchSimulator(f"project-test-{uuid4()}")
         return self.do(self._account(name, simulator, lambda url: StytchProbe(url, simulator.project_id)))
 
     def janrain(self, name: str) -> Account[JanrainSimulator]:
