@@ -89,7 +89,13 @@ def _results(single: Measured, immediate: Immediate, fleets: Fleets, together: T
             "p99": round(immediate.quantile(0.99), 2),
         },
         "writesAtRest10k": fleets.written_at_rest.total(),
-        "dueTogether": {"rotations": together.rotations, "lost": together.lost, "twice": together.twice},
+        "dueTogether": {
+            "rotations": together.rotations,
+            "lost": together.lost,
+            "twice": together.twice,
+            "mostAtOnce": together.most,
+            "mostAtOnceInANamespace": together.most_in_namespace,
+        },
     }
 
 

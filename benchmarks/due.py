@@ -7,29 +7,35 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
-from benchmarks.fleet import KEY, ROTATIONS, Fleet
+from benchmarks.fleet import GROUP, KEY, ROTATIONS, Fleet, Member
 from sandbox.stage import ROOT, Stage
 
 CONCURRENCY: Final = 20
-"""Keyturn's workers by default; the script has as many threads."""
+"""So many rotations the policy lets Keyturn run at once; the script has as many threads."""
+PER_NAMESPACE: Final = 4
 _AHEAD: Final = timedelta(seconds=45)
 _PATIENCE: Final = 900.0
 
 
 @dataclass(frozen=True)
 class Together:
-    """rotations: how many. keyturn, script: seconds. lost, twice: how many were rotated never, or again."""
+    """rotations: how many. keyturn, script: seconds. lost, twice: how many were rotated never, or again.
+
+    most, most_in_namespace: how many the provider has seen under way at once; the policy limits them.
+    """
 
     rotations: int
     keyturn: float
     script: float
     lost: int
     twice: int
+    most: int
+    most_in_namespace: int
 
     @property
     def throughput(self) -> float:
@@ -39,6 +45,7 @@ class Together:
 
 def measure_due(stage: Stage, fleet: Fleet, say: Callable[[str], None]) -> Together:
     """Have those that work fall due at one minute, with Keyturn; then rotate the same ones by the script."""
+    stage.apply([_policy()])
     operator = stage.operator()
     due = _next_minute(datetime.now(UTC) + _AHEAD)
     cron = f"{due.minute} {due.hour} {due.day} {due.month} *"
@@ -51,6 +58,8 @@ def measure_due(stage: Stage, fleet: Fleet, say: Callable[[str], None]) -> Toget
     keyturn = ended - due.timestamp()
     say(f"{len(fleet.working)} at once: Keyturn {keyturn:.1f} s")
     applied = [fleet.account.simulator.counted(member.client, "rotate", "applied") for member in fleet.working]
+    spans = {member: _span(fleet, member) for member, count in zip(fleet.working, applied, strict=True) if count}
+    namespaces = {member.namespace for member in spans}
     script = _by_script(stage, fleet)
     say(f"{len(fleet.working)} at once: script {script:.1f} s")
     return Together(
@@ -59,7 +68,33 @@ def measure_due(stage: Stage, fleet: Fleet, say: Callable[[str], None]) -> Toget
         script=script,
         lost=sum(count < 1 for count in applied),
         twice=sum(count > 1 for count in applied),
+        most=overlapping(spans.values()),
+        most_in_namespace=max(
+            overlapping(span for member, span in spans.items() if member.namespace == namespace)
+            for namespace in namespaces
+        ),
     )
+
+
+def overlapping(spans: Iterable[tuple[float, float]]) -> int:
+    """The most spans, each from its start to its end, that share a moment."""
+    most = count = 0
+    for _, change in sorted(event for start, end in spans for event in ((start, 1), (end, -1))):
+        count += change
+        most = max(most, count)
+    return most
+
+
+def _policy() -> dict[str, Any]:
+    limits = {"cluster": CONCURRENCY, "perNamespace": PER_NAMESPACE}
+    spec = {"namespaceSelector": {}, "concurrency": limits}
+    return {"apiVersion": GROUP, "kind": "RotationPolicy", "metadata": {"name": "fleet"}, "spec": spec}
+
+
+def _span(fleet: Fleet, member: Member) -> tuple[float, float]:
+    """From the provider's first start to its last rotate for a client, in epoch seconds."""
+    counted = fleet.account.simulator.counters[member.client]
+    return counted["start"]["applied"].times[0], counted["rotate"]["applied"].times[-1]
 
 
 async def _ended(fleet: Fleet, version: str) -> float:

@@ -16,7 +16,7 @@ from sandbox.stage import Account, Stage
 
 ROTATIONS: Final = "/apis/keyturn.dev/v1alpha1/clientsecretrotations"
 KEY: Final = "CLIENT_SECRET"
-_GROUP: Final = "keyturn.dev/v1alpha1"
+GROUP: Final = "keyturn.dev/v1alpha1"
 _AT_ONCE: Final = 32
 _MERGE: Final = {"Content-Type": "application/merge-patch+json"}
 _SCHEDULE: Final = {"interval": "720h"}
@@ -106,9 +106,9 @@ class Fleet:
             ref = {"name": "project", "key": "secret"}
             block = {"projectId": simulator.project_id, "secretRef": ref, "baseUrl": self.account.url}
             yield (
-                f"/apis/{_GROUP}/namespaces/{name}/rotationproviders",
+                f"/apis/{GROUP}/namespaces/{name}/rotationproviders",
                 {
-                    "apiVersion": _GROUP,
+                    "apiVersion": GROUP,
                     "kind": "RotationProvider",
                     "metadata": {"name": "stytch"},
                     "spec": {"stytch": block},
@@ -123,7 +123,7 @@ class Fleet:
         yield (
             member.path.rpartition("/")[0],
             {
-                "apiVersion": _GROUP,
+                "apiVersion": GROUP,
                 "kind": "ClientSecretRotation",
                 "metadata": {"name": member.name},
                 "spec": {

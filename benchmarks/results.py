@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from benchmarks.due import CONCURRENCY, PER_NAMESPACE
+
 Results = dict[str, float | dict[str, float]]
 
 
@@ -46,6 +48,8 @@ GOALS: Final = {
     "writesAtRest10k": Goal(0),
     "dueTogether.lost": Goal(0),
     "dueTogether.twice": Goal(0),
+    "dueTogether.mostAtOnce": Goal(CONCURRENCY),
+    "dueTogether.mostAtOnceInANamespace": Goal(PER_NAMESPACE),
 }
 
 

@@ -147,10 +147,10 @@ BUGS: Final = (
         [
             (
                 "rotation/idle.py",
-                '    return Enter(record.model_copy(update={"urgent": urgent_word(world)}))',
+                '    return Enter(record.model_copy(update={"urgent": urgent_word(world), "targets": ahead}))',
                 (
                     "    from keyturn.rotation.steps import Advance\n\n"
-                    '    return Advance(record.model_copy(update={"urgent": urgent_word(world)}))'
+                    '    return Advance(record.model_copy(update={"urgent": urgent_word(world), "targets": ahead}))'
                 ),
             )
         ],

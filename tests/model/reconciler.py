@@ -108,8 +108,9 @@ class _Pass:
     def _take(self, step: Step) -> None:  # noqa: C901, PLR0912 - a table of all steps
         lab = self.lab
         match step:
-            case Observe(aspect):
-                self._observe(aspect)
+            case Observe(aspects):
+                for aspect in aspects:
+                    self._observe(aspect)
             case Rest() if self.world.deleting:
                 pass
             case Wait() | Rest():

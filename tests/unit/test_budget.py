@@ -46,14 +46,14 @@ def prepared(lab: Lab) -> World:
     found.world = replace(found.world, permit=UNOBSERVED)
     while True:
         step = decide(found.world)
-        if isinstance(step, Enter) or step == Observe(Aspect.PERMIT):
+        if isinstance(step, Enter) or step == Observe((Aspect.PERMIT,)):
             return found.world
         found._take(step)
 
 
 def test_a_permit_is_asked_for_last() -> None:
     world = prepared(make_lab())
-    assert decide(world) == Observe(Aspect.PERMIT)
+    assert decide(world) == Observe((Aspect.PERMIT,))
     assert isinstance(decide(replace(world, permit=None)), Enter)
     refused = decide(replace(world, permit=FULL))
     assert isinstance(refused, Wait)

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import SecretStr
 
@@ -100,51 +100,58 @@ class Acts:
         """Set the start call's turn aside, before the intent to make it is written; or why it has to wait."""
         return self._account().reserve_start(inspected=world.inspection is not UNOBSERVED)
 
-    async def _observe(self, what: Aspect, world: World) -> World:
+    async def _observe(self, what: tuple[Aspect, ...], world: World) -> World:
+        seen = await _together(*(self._look(aspect, world) for aspect in what))
+        return replace(world, **dict(zip(what, seen, strict=True)))
+
+    async def _look(self, what: Aspect, world: World) -> Any:
+        """What is seen of an aspect: the value of the World's field of that name."""
         if what is Aspect.JOURNAL:
             # Also looked for, to tidy up, where the spec has become invalid right after a rotation and names nothing.
             journal, running = await secrets.read_journal(self._kube, self._owner), world.status.rotation
             if journal is None and (world.finalizer if running is None else running.start_sent):
                 await secrets.confirm_no_journal(self._kube, self._owner)
-            return replace(world, journal=journal)
+            return journal
         namespace, subject = self._owner.namespace, world.subject
         if what is Aspect.PERMIT:
             key, account = (namespace, self._owner.name), world.see_provider().account
-            return replace(world, permit=await self._permits.take(key, account, urgent=must_begin(world)))
+            return await self._permits.take(key, account, urgent=must_begin(world))
         if what is Aspect.PROVIDER:
             view, self._provider = await self._accounts.find(namespace, subject.provider_ref)
-            return replace(world, provider=view)
+            return view
         if what is Aspect.SECRET:
-            return replace(world, secret=await secrets.read_secret(self._kube, namespace, subject.secret_ref))
+            return await secrets.read_secret(self._kube, namespace, subject.secret_ref)
         if what is Aspect.CONSUMERS:
-            consumers = await self._observers.look(namespace, subject.secret_ref.name, world.rollout_spec)
-            return replace(world, consumers=consumers)
+            return await self._observers.look(namespace, subject.secret_ref.name, world.rollout_spec)
         journal = world.journal if isinstance(world.journal, Journal) else None
-        inspection = await self._account().inspect(
+        return await self._account().inspect(
             subject.client_id,
             previous=journal.previous if journal else None,
             pending=journal.pending if journal else None,
         )
-        return replace(world, inspection=inspection)
 
     async def _rehearse(self, step: Rehearse, world: World) -> World:
         secret, ref = world.see_secret(), world.subject.secret_ref
-        placeholder = SecretStr(_REHEARSAL_STAMP)
-        await secrets.publish(
-            self._kube,
-            self._owner,
-            ref,
-            world.subject.client_id,
-            secret,
-            value=placeholder,
-            previous=placeholder,
-            dry_run=True,
-        )
+        placeholder, namespace = SecretStr(_REHEARSAL_STAMP), self._owner.namespace
+        writes: list[Awaitable[object]] = [
+            secrets.publish(
+                self._kube,
+                self._owner,
+                ref,
+                world.subject.client_id,
+                secret,
+                value=placeholder,
+                previous=placeholder,
+                dry_run=True,
+            )
+        ]
         if not isinstance(world.journal, Journal):
-            await secrets.open_journal(self._kube, self._owner, _REHEARSAL_STAMP, placeholder, dry_run=True)
-        for workload in step.workloads:
-            namespace = self._owner.namespace
-            await workloads.restart(self._kube, namespace, workload, _REHEARSAL_STAMP, world.now, dry_run=True)
+            writes.append(secrets.open_journal(self._kube, self._owner, _REHEARSAL_STAMP, placeholder, dry_run=True))
+        writes += [
+            workloads.restart(self._kube, namespace, workload, _REHEARSAL_STAMP, world.now, dry_run=True)
+            for workload in step.workloads
+        ]
+        await _together(*writes)
         return replace(world, rehearsed=True)
 
     async def _open_journal(self, previous: SecretStr | None, world: World) -> World:
@@ -244,10 +251,7 @@ class Acts:
             acts = [self._restart_one(workload, step, context) for workload in step.workloads]
         else:
             acts = [self._delete_pod(pod, context) for pod in step.pods]
-        ends = await asyncio.gather(*acts, return_exceptions=True)
-        for end in ends:
-            if end is not None:
-                raise end
+        await _together(*acts)
         return replace(world, consumers=UNOBSERVED)
 
     async def _restart_one(self, workload: Workload, step: Restart, context: dict[str, str]) -> None:
@@ -278,6 +282,15 @@ def _opened(world: World) -> Journal:
     journal = world.see_journal()
     assert journal is not None  # the lifecycle opens it first
     return journal
+
+
+async def _together(*acts: Awaitable[T]) -> list[T]:
+    """What each of them gives, in order. All come to an end; then the first failure in that order is raised."""
+    ends = await asyncio.gather(*acts, return_exceptions=True)
+    failure = next((end for end in ends if isinstance(end, BaseException)), None)
+    if failure is not None:
+        raise failure
+    return [end for end in ends if not isinstance(end, BaseException)]
 
 
 async def _uninterrupted(task: asyncio.Future[T]) -> T:

@@ -40,7 +40,7 @@ from keyturn.rotation.due import (
 from keyturn.rotation.gap import expected_targets, too_soon
 from keyturn.rotation.steps import DropJournal, Enter, Rehearse, Rest, SetFinalizer, Step, Verify, Wait
 from keyturn.rotation.targets import PAUSED
-from keyturn.rotation.world import Problem, World
+from keyturn.rotation.world import Aspect, Problem, World
 
 RECOVERED: Final = "Recovered"
 BUDGET_POLL: Final = timedelta(minutes=10)
@@ -132,6 +132,11 @@ def _permitted(world: World, spec: RotationSpec) -> Step | None:
     """Last of all, for it is written down for all to see."""
     problem = world.see_permit()
     return None if problem is None else wait_for(problem, after=BUDGET_POLL)
+
+
+def _looked_around(world: World, spec: RotationSpec) -> Step | None:
+    world.look_at(Aspect.PROVIDER, Aspect.SECRET, Aspect.JOURNAL, Aspect.CONSUMERS)
+    return None
 
 
 def _provider_usable(world: World, spec: RotationSpec) -> Step | None:
@@ -251,6 +256,7 @@ def rehearse(world: World) -> Rehearse:
 _POLICIES: Final[tuple[Callable[[World, RotationSpec], Step | None], ...]] = (
     _no_conflict,
     _within_budget,
+    _looked_around,
     _provider_usable,
     _downtime_accepted,
     _secret_writable,

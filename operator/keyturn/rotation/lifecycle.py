@@ -54,7 +54,7 @@ from keyturn.rotation.steps import (
 )
 from keyturn.rotation.targets import HELD, HOLDS, rollout_failure, rollout_gate, targets
 from keyturn.rotation.waves import next_turn
-from keyturn.rotation.world import UNOBSERVED, LookFirst, Operation, Problem, World
+from keyturn.rotation.world import UNOBSERVED, Aspect, LookFirst, Operation, Problem, World
 
 ROLLOUT_POLL: Final = timedelta(seconds=5)  # it is watched; so long a missed event can go unnoticed
 VERIFY_POLL: Final = timedelta(seconds=1)
@@ -68,7 +68,7 @@ def decide(world: World) -> Step:
             return idle.decide(world)
         return _within_rotation(world, world.record.phase)
     except LookFirst as missing:
-        return Observe(missing.aspect)
+        return Observe(missing.aspects)
 
 
 def _within_rotation(world: World, phase: Phase) -> Step:
@@ -174,6 +174,7 @@ def _distributing(world: World, spec: RotationSpec) -> Step:
 
 def _rolling_out(world: World, spec: RotationSpec) -> Step:
     """Restart every workload that reads the Secret, once, and wait until nothing runs on the old value."""
+    world.look_at(*_IN_CLUSTER)
     reverted = _reverted(world)
     if reverted is not None:
         return _taken_back(world, spec, reverted)
@@ -226,6 +227,7 @@ def _too_slow(world: World, spec: RotationSpec, gate: Problem | None) -> Problem
 
 def _soaking(world: World, spec: RotationSpec) -> Step:
     """Give the new value time to show that it works, with nothing becoming unready meanwhile."""
+    world.look_at(*_IN_CLUSTER)
     reverted = _reverted(world)
     if reverted is not None:
         return _taken_back(world, spec, reverted)
@@ -268,6 +270,7 @@ def _finalizing(world: World) -> Step:
     if inspection.standing is not Standing.PENDING_OURS:
         message = "the provider no longer holds the new value as pending: somebody cancelled or restarted its rotation"
         return go_back(world, message)
+    world.look_at(*_IN_CLUSTER)
     gate = _reverted(world) or rollout_gate(world.see_rollout())
     if gate is not None:
         return Enter(move(world, Phase.ROLLING_OUT))
@@ -388,6 +391,8 @@ def _resumed(world: World) -> bool:
     word = world.resume_request
     return word is not None and word.startswith(world.record.id) and word != world.record.resumed
 
+
+_IN_CLUSTER: Final = (Aspect.JOURNAL, Aspect.SECRET, Aspect.CONSUMERS)
 
 _ON_OLD_VALUE: Final = frozenset({Phase.VERIFYING, Phase.DISTRIBUTING, Phase.ROLLING_OUT})
 

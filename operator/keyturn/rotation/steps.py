@@ -14,9 +14,9 @@ from keyturn.rotation.world import UNOBSERVED, Aspect, Operation, World
 
 @dataclass(frozen=True, slots=True)
 class Observe:
-    """Look at one thing; what is seen stays valid for this pass, unless a later step changes it."""
+    """Look at these; what is seen stays valid for this pass, unless a later step changes it."""
 
-    what: Aspect
+    what: tuple[Aspect, ...]
 
 
 @dataclass(frozen=True, slots=True)

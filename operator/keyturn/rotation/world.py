@@ -28,7 +28,7 @@ NotSeen = Literal[Unobserved.TOKEN]
 
 
 class Aspect(StrEnum):
-    """What can be looked at."""
+    """What can be looked at: the fields of a World that hold what was seen."""
 
     PROVIDER = "provider"
     SECRET = "secret"
@@ -39,11 +39,11 @@ class Aspect(StrEnum):
 
 
 class LookFirst(Exception):
-    """A decision needs an aspect that was not looked at in this pass; `decide` turns it into an Observe step."""
+    """A decision needs what was not looked at in this pass; `decide` turns it into an Observe step."""
 
-    def __init__(self, aspect: Aspect) -> None:
-        super().__init__(aspect)
-        self.aspect = aspect
+    def __init__(self, *aspects: Aspect) -> None:
+        super().__init__(*aspects)
+        self.aspects = aspects
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +162,12 @@ class World:
             return self.spec.rollout
         running = self.status.rotation
         return (running.rollout if running is not None else None) or RolloutSpec()
+
+    def look_at(self, *aspects: Aspect) -> None:
+        """What a decision will need in any case is looked at together: one round trip, not one each."""
+        missing = [aspect for aspect in aspects if getattr(self, aspect) is UNOBSERVED]
+        if missing:
+            raise LookFirst(*missing)
 
     def see_provider(self) -> ProviderView:
         """The account; one that is not the rotation's own any more must not be taken for it."""
