@@ -90,6 +90,24 @@ def test_our_own_status_wakes_nobody_when_it_comes_back_and_any_other_does() -> 
     assert index.put_rotation(edited) == {key}
 
 
+def test_our_own_finalizer_wakes_nobody_and_one_that_others_take_away_does() -> None:
+    index, key, bound = index_of(rotation()), ("ns", "one"), ["example.com/other", "keyturn.dev/rotation"]
+
+    def seen(version: int, *finalizers: str) -> set[tuple[str, str]]:
+        raw = {**rotation(version=version), "status": {"phase": "Idle"}}
+        raw["metadata"]["finalizers"] = list(finalizers)
+        return index.put_rotation(raw)
+
+    index.expect_status(key, {"phase": "Idle"})
+    index.expect_finalizer(key, present=True)
+    assert seen(2, *bound) == set()
+    assert seen(3) == {key}
+    assert seen(4, *bound) == set()
+    index.expect_finalizer(key, present=False)
+    assert seen(5) == set()
+    assert seen(6, *bound) == {key}
+
+
 def test_what_is_kept_is_small() -> None:
     index = index_of(rotation())
     kept = index.rotation(("ns", "one"))

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from keyturn.cluster.resources import POLICIES
@@ -47,6 +47,7 @@ DEATHS = st.lists(st.tuples(st.floats(0, 60), st.integers(0, 2), st.floats(0, 10
 
 @settings(deadline=None, max_examples=25)
 @given(TASKS, LIMITS, DEATHS, st.integers(1, 3), st.sampled_from([0.0, 0.05]), st.integers())
+@example([("a", "one", 2.0 * (n == 1), 1.0, n == 1) for n in range(6)], {"cluster": 1}, [], 1, 0.05, 1)
 def test_it_is_never_exceeded_and_nobody_starves(
     wanted: list[tuple[str, str, float, float, bool]],
     limits: dict[str, int],

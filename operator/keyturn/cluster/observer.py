@@ -13,13 +13,17 @@ from keyturn.api.observed import Consumers
 from keyturn.api.rotation import RolloutSpec
 from keyturn.cluster.client import Kube, Resource
 from keyturn.cluster.errors import ClusterError
+from keyturn.cluster.kinds import moves
 from keyturn.cluster.listing import Lister, Namespace
+from keyturn.cluster.objects import Raw, name_of
 from keyturn.cluster.resources import DAEMONSETS, DEPLOYMENTS, PODS, ROLLOUTS, STATEFULSETS
 from keyturn.cluster.workloads import consumers_of
 
 Key = tuple[str, str]
 
 _log = logging.getLogger(__name__)
+_LULL_SECONDS: Final = 1.0
+"""While pods are being replaced, everything else that happens in the namespace is looked at so often at most."""
 _BACKOFF_SECONDS: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
 # Their status is waited for. Of all others, the pods tell.
 _WATCHED: Final = {
@@ -47,6 +51,8 @@ class Observers:
         self._followers: dict[str, set[Key]] = {}
         self._present: dict[str, list[Resource]] = {}
         self._watches: dict[str, dict[Resource, asyncio.Task[None]]] = {}
+        self._moving: dict[str, set[tuple[str, str]]] = {}
+        self._later: dict[str, asyncio.TimerHandle] = {}
 
     async def look(self, namespace: str, secret: str, rollout: RolloutSpec) -> Consumers:
         """Everything in the namespace that uses the Secret, as far as `rollout` says that it counts.
@@ -70,10 +76,14 @@ class Observers:
         if not followers:
             self._followers.pop(key[0], None)
             self._present.pop(key[0], None)
+            self._moving.pop(key[0], None)
+            self._wake_later(key[0], None)
             for task in self._watches.pop(key[0], {}).values():
                 task.cancel()
 
     async def aclose(self) -> None:
+        for namespace in list(self._later):
+            self._wake_later(namespace, None)
         tasks = [task for watches in self._watches.values() for task in watches.values()]
         for task in tasks:
             task.cancel()
@@ -105,11 +115,14 @@ class Observers:
         failures = 0
         while True:
             asked = 0.0
+            # It begins with what there is, so that what was deleted while nobody watched is not waited for.
+            moving = self._moving.get(namespace, set())
+            moving -= {key for key in moving if key[0] == resource.kind}
             try:
                 async for event in self._kube.watch(resource, namespace):
                     failures = 0
                     if event["type"] != "BOOKMARK":
-                        self._wake_followers(namespace)
+                        self._happened(resource, namespace, event)
             except ClusterError as error:
                 asked = error.retry_after.total_seconds() if error.retry_after is not None else 0.0
             longest = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)]
@@ -120,6 +133,37 @@ class Observers:
             # What happened between two watches went unseen. Not earlier: a look asks the same server.
             self._wake_followers(namespace)
 
+    def _happened(self, resource: Resource, namespace: str, event: Raw) -> None:
+        """Wake at once when a workload has come to rest, or nothing moves and a pod changes or goes; else a bit later.
+
+        A rollout is a storm of events, and looking at the namespace at each of them slows it down.
+        """
+        moving = self._moving.setdefault(namespace, set())
+        if resource is not PODS:
+            item = event["object"]
+            key = (resource.kind, name_of(item))
+            if event["type"] != "DELETED" and moves(resource.kind, item):
+                moving.add(key)
+            else:
+                moving.discard(key)
+                self._wake_followers(namespace)
+                return
+        if moving or event["type"] == "ADDED":
+            self._wake_later(namespace, _LULL_SECONDS)
+        else:
+            self._wake_followers(namespace)
+
+    def _wake_later(self, namespace: str, seconds: float | None) -> None:
+        """In so many seconds at the latest; None: not any more."""
+        if seconds is None:
+            timer = self._later.pop(namespace, None)
+            if timer is not None:
+                timer.cancel()
+        elif namespace not in self._later:
+            loop = asyncio.get_running_loop()
+            self._later[namespace] = loop.call_later(seconds, self._wake_followers, namespace)
+
     def _wake_followers(self, namespace: str) -> None:
+        self._wake_later(namespace, None)
         for key in self._followers.get(namespace, ()):
             self._wake(key)

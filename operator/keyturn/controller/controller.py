@@ -122,13 +122,14 @@ class Controller:
         before = self.index.rotation(key)
         affected = self.index.drop_rotation(key) | {key} if deleted else self.index.put_rotation(raw)
         after = self.index.rotation(key)
-        if key in affected and said_something(before, after):
-            self._wake({key}, urgent=True)
+        urgent = affected & {key} if said_something(before, after) else set[Key]()
+        self._wake(urgent, urgent=True)
         if labels_of(before) != labels_of(after):
             self._covered_anew(set())
         if self._working and _runs(before) != _runs(after):
             self._permits.ran()
-        self._wake(affected)
+        # Once each: a worker may have it by now, and would do it again.
+        self._wake(affected - urgent)
 
     def _seen_policy(self, raw: dict[str, Any], deleted: bool) -> None:
         name, coverage = raw["metadata"]["name"], self.index.coverage

@@ -11,6 +11,7 @@ from keyturn.api.conditions import ConditionStatus, ConditionType
 from keyturn.api.provider import ProviderKind, account_of
 from keyturn.api.rotation import CANCEL_ANNOTATION, RESUME_ANNOTATION, URGENT_ANNOTATION
 from keyturn.cluster.resources import ROTATIONS
+from keyturn.cluster.rotations import has_finalizer
 from keyturn.controller.coverage import Coverage, Labels, shared, version_of
 from keyturn.rotation.gap import begun_at, restarts_of
 from keyturn.rotation.policy import Policy
@@ -56,6 +57,7 @@ class Index:
         self._rotations: dict[Key, dict[str, Any]] = {}
         self._providers: dict[ProviderKey, dict[str, Any]] = {}
         self._expected: dict[Key, dict[str, Any]] = {}
+        self._expected_finalizer: dict[Key, bool] = {}
         self._by_provider: defaultdict[ProviderKey, set[Key]] = defaultdict(set)
         self._by_secret: defaultdict[Key, set[Key]] = defaultdict(set)
         self._by_client: defaultdict[str, set[Key]] = defaultdict(set)
@@ -100,6 +102,7 @@ class Index:
         """Forget an object that is gone; the answer is which other rotations may be affected."""
         known = self._rotations.pop(key, None)
         self._expected.pop(key, None)
+        self._expected_finalizer.pop(key, None)
         self._running.pop(key, None)
         return self._unlink(key, known) - {key} if known is not None else set()
 
@@ -112,6 +115,10 @@ class Index:
         self._expected[key] = status
         if status.get("rotation"):
             self._running[key] = status["rotation"]
+
+    def expect_finalizer(self, key: Key, *, present: bool) -> None:
+        """Our finalizer is about to be put there or taken away by us; see `expect_status`."""
+        self._expected_finalizer[key] = present
 
     def settle(self, key: Key) -> None:
         """Go by what was read of a rotation, whatever became of a status that was about to be written."""
@@ -173,8 +180,11 @@ class Index:
         return {key for key in self._rotations if key[0] == name} if self.coverage.put_namespace(raw) else set()
 
     def _echo(self, key: Key, known: dict[str, Any], kept: dict[str, Any]) -> bool:
-        before, after = ({**raw["metadata"], "resourceVersion": ""} for raw in (known, kept))
-        return before == after and kept.get("status") == self._expected.get(key, {})
+        ours = {"resourceVersion": "", "finalizers": None}
+        before, after = ({**raw["metadata"], **ours} for raw in (known, kept))
+        bound = has_finalizer(kept)
+        held = bound == has_finalizer(known) or bound is self._expected_finalizer.get(key)
+        return before == after and held and kept.get("status") == self._expected.get(key, {})
 
     def rotations_of(self, provider: ProviderKey) -> set[Key]:
         """The rotations that use this provider object."""

@@ -289,6 +289,7 @@ class _Pass:
                 self._r.refused(self._key, self._world.record)
             self._world = replace(self._world, status=self._advanced(step))
         elif isinstance(step, SetFinalizer):
+            self._r._index.expect_finalizer(self._key, present=step.present)
             self._keep(await rotations.write_finalizer(self._r._kube, self._raw, present=step.present))
             self._world = replace(self._world, finalizer=step.present)
         else:
