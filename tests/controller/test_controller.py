@@ -243,3 +243,21 @@ async def test_names_that_resolve_slowly_leave_threads_for_others() -> None:
     make_room_for_slow_names(workers=20)
     all_held = threading.Barrier(2 * 20 + 1, timeout=10)
     await asyncio.gather(*(asyncio.to_thread(all_held.wait) for _ in range(all_held.parties)))
+
+
+def test_an_edit_leads_to_one_pass_also_where_a_worker_is_idle() -> None:
+    """I12: the second pass of every rotation that somebody asks for would be for nothing, and slow down its rollout."""
+
+    async def test(controller: Controller) -> None:
+        controller._working.add(0)
+        controller.seen(rotation("a"), False)
+        assert await order(controller) == [("ns", "a")]
+        idle = asyncio.create_task(controller._rotations.get())
+        await asyncio.sleep(0)
+        edited = rotation("a", version=2)
+        edited["metadata"]["generation"] = 2
+        controller.seen(edited, False)
+        controller._rotations.done(await idle)
+        assert len(controller._rotations) == 0
+
+    with_controller(test)
