@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from keyturn.api.provider import RateLimit
 from keyturn.api.semantics import Effect, Failure, Outcome
-from keyturn.controller.turns import LONG_SECONDS, Allowance, TurnKey, Turns
+from keyturn.controller.allowance import Allowance
+from keyturn.controller.turn import LONG_SECONDS, TurnKey
+from keyturn.controller.turns import Turns
 from tests.controller.virtual import virtually
 
 ACCOUNT, ACME = "stytch/project", ("RotationProvider", "ns", "acme")
@@ -175,7 +177,7 @@ def test_objects_of_one_account_share_it_and_a_low_limit_slows_down_only_its_own
 def test_objects_of_other_accounts_share_nothing() -> None:
     async def test(desk: Desk) -> None:
         other = desk.turns.allowance("another", OTHER, RateLimit(requests_per_second=1, burst=1))
-        desk.allowance.limited(failed(Failure.RATE_LIMITED, 3600))
+        desk.allowance.heard(failed(Failure.RATE_LIMITED, 3600))
         desk.call("theirs", at=other)
         desk.call("ours")
         assert desk.order == ["theirs"]
@@ -196,7 +198,7 @@ def test_what_was_set_aside_and_not_used_is_there_for_the_next() -> None:
 def test_nobody_calls_while_the_provider_wants_to_be_left_alone() -> None:
     async def test(desk: Desk) -> None:
         for failure, seconds in ((Failure.RATE_LIMITED, 30), (Failure.UNREACHABLE, 60), (Failure.RATE_LIMITED, 5)):
-            desk.allowance.limited(failed(failure, seconds))
+            desk.allowance.heard(failed(failure, seconds))
         for name in "abcd":
             desk.call(name)
         await asyncio.sleep(59.9)
@@ -209,8 +211,8 @@ def test_nobody_calls_while_the_provider_wants_to_be_left_alone() -> None:
 
 def test_who_is_told_to_be_slower_without_a_time_goes_on_at_the_steady_rate() -> None:
     async def test(desk: Desk) -> None:
-        desk.allowance.limited(failed(Failure.RATE_LIMITED))
-        desk.allowance.limited(failed(Failure.UNREACHABLE))
+        desk.allowance.heard(failed(Failure.RATE_LIMITED))
+        desk.allowance.heard(failed(Failure.UNREACHABLE))
         for name in "ab":
             desk.call(name)
         await asyncio.sleep(60)
@@ -247,7 +249,7 @@ def test_what_was_set_aside_is_void_when_the_provider_takes_nothing_more() -> No
         assert not turn.take(desk.allowance, 1, 1)
         await asyncio.sleep(31)
         assert turn.take(desk.allowance, 1, 1)
-        desk.allowance.limited(failed(Failure.RATE_LIMITED, 30))
+        desk.allowance.heard(failed(Failure.RATE_LIMITED, 30))
         assert not turn.take(desk.allowance, 1, 1)
 
     at_a_desk(test, burst=20)
@@ -270,7 +272,7 @@ def test_who_waits_long_says_so_and_names_the_limit() -> None:
         said = desk.allowance.held_back(turns[7])
         assert (said.effect, said.failure) == (Effect.NOT_APPLIED, Failure.HELD_BACK)
         assert "spec.rateLimit of RotationProvider acme allows 1 requests in a second" in said.message
-        desk.allowance.limited(failed(Failure.RATE_LIMITED, 60))
+        desk.allowance.heard(failed(Failure.RATE_LIMITED, 60))
         assert "left alone until 2026-11-22T00:01:00Z" in desk.allowance.held_back(turns[7]).message
         assert all(turn.long for turn in turns[1:])
         await asyncio.sleep(LONG_SECONDS)
@@ -333,3 +335,59 @@ def test_a_higher_limit_holds_at_once() -> None:
         assert desk.times == [0, 0.01, 0.02]
 
     at_a_desk(test, rate=1, burst=1)
+
+
+def test_after_a_pause_each_gets_to_try_though_the_provider_goes_on_refusing() -> None:
+    """Also who needs longer from being woken to the call: the quick one would be refused for everybody, for ever."""
+
+    async def test(desk: Desk) -> None:
+        refused, asked = failed(Failure.RATE_LIMITED, 2), list[str]()
+
+        def ask(name: str, seconds: float) -> Callable[[], None]:
+            async def work() -> None:
+                turn = desk.turns.begin_pass(("ns", name), "ns", hurried=False)
+                await asyncio.sleep(seconds)
+                if turn.take(desk.allowance, 1, 1):
+                    asked.append(name)
+                    desk.allowance.heard(refused)
+                    asyncio.get_running_loop().call_later(2, look)
+                desk.turns.end_pass(turn)
+
+            def look() -> None:
+                working.append(asyncio.create_task(work()))
+
+            return look
+
+        working: list[asyncio.Task[None]] = []
+        for name, seconds in (("quick", 0.0), ("slow", 0.1)):
+            desk._wishes["ns", name] = ask(name, seconds)
+            desk._wishes["ns", name]()
+        await asyncio.sleep(20)
+        assert asked.count("slow") in (4, 5)
+        assert asked.count("quick") in (4, 5)
+
+    at_a_desk(test)
+
+
+def test_all_go_on_when_the_first_call_after_a_pause_was_well_or_was_not_made() -> None:
+    async def test(desk: Desk) -> None:
+        desk.allowance.heard(failed(Failure.RATE_LIMITED, 30))
+        for name in "abc":
+            desk.call(name, makes=0)
+        await asyncio.sleep(29)
+        desk.call("d", wants=2)
+        await asyncio.sleep(2)
+        assert [round(when) for _, when in desk.sent] == [30]
+        desk.allowance.heard(failed(Failure.RATE_LIMITED, 30))
+        turn = desk.turns.begin_pass(("ns", "first"), "ns", hurried=False)
+        assert not turn.take(desk.allowance, 1, 1)
+        desk.turns.end_pass(turn)
+        desk._wishes["ns", "first"] = lambda: None
+        desk.call("second")
+        await asyncio.sleep(40)
+        assert desk.order == ["d"], "the first one is at work"
+        desk.allowance.heard(Outcome(Effect.APPLIED))
+        await asyncio.sleep(0.1)
+        assert desk.order == ["d", "second"]
+
+    at_a_desk(test)

@@ -28,7 +28,8 @@ from keyturn.controller.settings import Settings
 from keyturn.controller.sharding import shard_of
 from keyturn.controller.spool import Spool, replay
 from keyturn.controller.sweep import Sweep
-from keyturn.controller.turns import TurnKey, Turns
+from keyturn.controller.turn import TurnKey
+from keyturn.controller.turns import Turns
 from keyturn.controller.workers import Again, Workers
 from keyturn.providers.permission import MAY_SEND
 

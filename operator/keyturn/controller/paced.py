@@ -7,7 +7,8 @@ from datetime import timedelta
 from pydantic import SecretStr
 
 from keyturn.api.semantics import Capabilities, Inspection, Issued, Outcome, Verdict, Verification
-from keyturn.controller.turns import TURN, Allowance
+from keyturn.controller.allowance import Allowance
+from keyturn.controller.turn import TURN
 from keyturn.providers.base import Provider, Requests
 
 
@@ -80,5 +81,5 @@ class PacedProvider:
         return self._allowance.held_back(turn)
 
     def _heard(self, outcome: Outcome) -> Outcome:
-        self._allowance.limited(outcome)
+        self._allowance.heard(outcome)
         return outcome

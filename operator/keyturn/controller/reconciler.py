@@ -37,7 +37,7 @@ from keyturn.controller.leadership import NotLeading
 from keyturn.controller.metrics import Metrics
 from keyturn.controller.queue import LONGEST_DELAY
 from keyturn.controller.spool import Spool
-from keyturn.controller.turns import Turn
+from keyturn.controller.turn import Turn
 from keyturn.controller.workers import Again
 from keyturn.rotation.common import HELD_BACK, PROVIDER_LIMITS, wait_after
 from keyturn.rotation.due import must_begin, urgent_word
