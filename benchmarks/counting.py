@@ -14,7 +14,7 @@ from aiohttp import web
 from sandbox.controlplane.endpoint import Endpoint
 
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
-_HOP = frozenset({"host", "connection", "transfer-encoding", "content-length", "content-encoding", "accept-encoding"})
+_HOP = frozenset({"host", "connection", "transfer-encoding", "content-length"})
 
 
 class CountingProxy:
@@ -33,7 +33,10 @@ class CountingProxy:
     async def running(self) -> AsyncIterator[str]:
         """Serve on a free port; the value is the URL."""
         connector = aiohttp.TCPConnector(ssl=self._endpoint.ssl_context(), limit=0)
-        async with aiohttp.ClientSession(self._endpoint.server, connector=connector, auto_decompress=False) as session:
+        # What is compressed is passed on as it is, and asked for only by who can read it.
+        async with aiohttp.ClientSession(
+            self._endpoint.server, connector=connector, auto_decompress=False, skip_auto_headers=["Accept-Encoding"]
+        ) as session:
             self._session = session
             app = web.Application(client_max_size=2**24)
             app.router.add_route("*", "/{path:.*}", self._forward)

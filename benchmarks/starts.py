@@ -51,6 +51,7 @@ def measure_starts(stage: Stage, fleet: Fleet, times: int, rest: float, say: Cal
     shipped = stage.control_plane.service_account_kubeconfig(NAMESPACE, SERVICE_ACCOUNT)
     with _keyturn(stage, fleet, Starts(), shipped) as seconds:
         found.settling = seconds
+        _all_ready(fleet)
     say(f"the first look at {fleet.size} objects: {found.settling:.0f} s")
     for _ in range(times):
         with _keyturn(stage, fleet, found.keyturn, shipped):
@@ -84,6 +85,14 @@ def _keyturn(stage: Stage, fleet: Fleet, starts: Starts, kubeconfig: Path) -> It
         yield starts.seconds[-1]
     finally:
         operator.stop()
+
+
+def _all_ready(fleet: Fleet) -> None:
+    """Nobody may still wait for something, or a restart has work to do that belongs to the first look."""
+    for raw in fleet.objects():
+        states = {one["type"]: one["status"] for one in (raw.get("status") or {}).get("conditions", [])}
+        if states.get("Ready") != "True":
+            raise RuntimeError(f"{raw['metadata']['name']} is not ready: {states}")
 
 
 def _settled(operator: Operator, size: int) -> bool:
