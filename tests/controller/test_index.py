@@ -297,3 +297,19 @@ def test_what_has_begun_at_an_account_stays_a_claim_there_whatever_its_provider_
     found = index.conflict(("ns", "two"))
     assert found is not None
     assert found.reason == "ClientConflict"
+
+
+def test_of_thousands_only_those_in_use_stay_decoded_and_all_can_be_read() -> None:
+    """Scale: at rest a rotation is text, which neither the garbage collector nor a pass comes across."""
+    index = index_of(*(rotation(f"r{number}", client=f"{number}") for number in range(1000)))
+    assert len(index) == len(index.rotations()) == len(index.versions()) == len(index.facts()) == 1000
+    assert len(index._rotations._in_use) < 300
+    first = index.rotation(("ns", "r0"))
+    assert first is not None
+    assert first["spec"]["clientId"] == "0"
+    assert index.rotation(("ns", "r0")) is first
+    assert {raw["spec"]["clientId"] for raw in index.rotations().values()} == {str(number) for number in range(1000)}
+    assert index.rotation(("ns", "r0")) is first, "who goes through all of them displaces nobody"
+    index.drop_rotation(("ns", "r0"))
+    assert index.rotation(("ns", "r0")) is None
+    assert len(index.versions()) == len(index.facts()) == 999

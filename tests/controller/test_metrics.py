@@ -22,7 +22,7 @@ from keyturn.api.rotation import Phase, Result
 from keyturn.api.semantics import Failure
 from keyturn.cluster.client import Verb
 from keyturn.cluster.errors import Conflict
-from keyturn.controller.census import census
+from keyturn.controller.census import census, facts_of
 from keyturn.controller.endpoints import Endpoints, EndpointsError
 from keyturn.controller.metrics import (
     DEPTH,
@@ -79,7 +79,9 @@ def test_what_others_write_makes_no_series() -> None:
         metrics.api_request(text, text, Conflict("canary"))
         metrics.waited(text, text, 1)
         metrics.reconciled(text, text, 1)
-    metrics.observe(lambda: census([{"status": {"phase": f"canary-{number}"}} for number in range(1000)], NOW))
+    metrics.observe(
+        lambda: census([facts_of({"status": {"phase": f"canary-{number}"}}) for number in range(1000)], NOW)
+    )
     samples = told(metrics)
     assert "canary" not in repr(samples)
     assert len(samples) < 150
@@ -169,7 +171,7 @@ def test_a_census_counts_phases_and_conditions_and_names_the_extremes() -> None:
         status("Blocked", lastRotationTime="2026-06-30T00:00:00Z", conditions=[condition("Stalled", "True")]),
         status("Completed", nextRotationTime="2026-07-01T01:00:00Z"),
     ]
-    metrics.observe(lambda: census(objects, NOW))
+    metrics.observe(lambda: census(map(facts_of, objects), NOW))
     samples = told(metrics)
     phases = {labels[0][1]: value for (name, labels), value in samples.items() if name == OBJECTS.name}
     assert {phase: count for phase, count in phases.items() if count} == {"Idle": 2, "Completed": 2, "Blocked": 1}
@@ -184,7 +186,7 @@ def test_a_census_counts_phases_and_conditions_and_names_the_extremes() -> None:
 
 def test_times_that_nobody_knows_are_not_told() -> None:
     metrics = Metrics()
-    metrics.observe(lambda: census([status("Idle")], NOW))
+    metrics.observe(lambda: census([facts_of(status("Idle"))], NOW))
     names = {name for name, _ in told(metrics)}
     assert names == {OBJECTS.name, "keyturn_rotation_objects_stalled", "keyturn_rotation_objects_overdue"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
@@ -302,11 +303,11 @@ def test_the_sweep_learns_of_namespaces_by_their_metadata() -> None:
     seen: list[dict[str, Any]] = []
 
     class Listing:
-        async def list(
-            self, resource: Resource, _: None = None, *, metadata_only: bool = False
-        ) -> list[dict[str, Any]]:
+        async def pages(
+            self, resource: Resource, *, metadata_only: bool = False
+        ) -> AsyncIterator[list[dict[str, Any]]]:
             assert metadata_only is (resource is NAMESPACES)
-            return [{**namespace("ns"), "kind": "PartialObjectMetadata"}] if resource is NAMESPACES else []
+            yield [{**namespace("ns"), "kind": "PartialObjectMetadata"}] if resource is NAMESPACES else []
 
     async def scenario() -> None:
         swept = asyncio.Event()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
@@ -26,6 +28,9 @@ class FakeKube:
         if asyncio.get_running_loop().time() < self._back_at:
             raise Unavailable("away")
         return []
+
+    async def pages(self, resource: Resource, **how: Any) -> AsyncIterator[builtins.list[dict[str, Any]]]:
+        yield await self.list(resource, **how)
 
 
 @pytest.mark.parametrize("outage", [0.0, 5.0, 3600.0])

@@ -230,20 +230,29 @@ class Kube:
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
         await self._request(Verb.DELETE, resource, namespace, name, body=body)
 
-    async def list(
+    async def pages(
         self, resource: Resource, namespace: str | None = None, *, metadata_only: bool = False
-    ) -> list[dict[str, Any]]:
-        """All objects of one kind, in pages, as of one moment. Items carry no kind of their own kind."""
+    ) -> AsyncIterator[list[dict[str, Any]]]:
+        """All objects of one kind, as of one moment: of ten thousand, only a page is in memory at a time.
+
+        Items carry no kind of their own kind.
+        """
         accept = _METADATA if metadata_only else JSON
-        items: list[dict[str, Any]] = []
         query: dict[str, str] = {"limit": str(_LIST_PAGE)}
         while True:
             page = await self._request(Verb.LIST, resource, namespace, None, query=query, accept=accept)
-            items += page.get("items") or []
+            yield page.get("items") or []
             token = page["metadata"].get("continue")
             if not token:
-                return items
+                return
             query["continue"] = token
+
+    async def list(
+        self, resource: Resource, namespace: str | None = None, *, metadata_only: bool = False
+    ) -> list[dict[str, Any]]:
+        """As `pages`, all together."""
+        pages = self.pages(resource, namespace, metadata_only=metadata_only)
+        return [item async for page in pages for item in page]
 
     async def watch(self, resource: Resource, namespace: str) -> AsyncIterator[dict[str, Any]]:
         """Events from now on, until the server ends the stream; raises ClusterError when it breaks."""

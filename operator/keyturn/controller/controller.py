@@ -263,10 +263,10 @@ class Controller:
         if not self._working:
             self._permits.begin()
         self._working.add(shard)
-        for key, raw in self.index.rotations().items():
+        for key in self.index.versions():
             if self._shard(key) == shard:
                 # What an earlier leader has left in the middle may be keeping workloads waiting.
-                self._rotations.add(key, urgent="rotation" in (raw.get("status") or {}))
+                self._rotations.add(key, urgent=key in self.index.running())
         for provider in self.index.providers():
             if self._provider_shard(provider) == shard:
                 self._providers.add(provider)
@@ -279,7 +279,7 @@ class Controller:
         self._rotations.clear(lambda key: self._shard(key) == shard)
         self._providers.clear(lambda key: self._provider_shard(key) == shard)
         self._policies.clear(lambda name: self._policy_shard(name) == shard)
-        for key in self.index.rotations():
+        for key in self.index.versions():
             if self._shard(key) == shard:
                 self._observers.unfollow(key)
 
@@ -289,7 +289,7 @@ class Controller:
             self._turns.clear()
             self._permits.clear()
             return
-        for key in self.index.rotations():
+        for key in self.index.versions():
             if self._shard(key) == shard:
                 self._turns.forget(key)
                 self._permits.end_pass(key)
@@ -332,7 +332,7 @@ class Controller:
             yield BUSY, (name,), workers.busy
         if held:
             yield BUDGET, (), self._permits.waiting()
-            ours = (raw for key, raw in self.index.rotations().items() if self._shard(key) in held)
+            ours = (facts for key, facts in self.index.facts().items() if self._shard(key) in held)
             yield from census(ours, self._clock())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -12,7 +13,9 @@ from keyturn.api.provider import ProviderKind, account_of
 from keyturn.api.rotation import CANCEL_ANNOTATION, RESUME_ANNOTATION, URGENT_ANNOTATION
 from keyturn.cluster.resources import ROTATIONS
 from keyturn.cluster.rotations import has_finalizer
+from keyturn.controller.census import Facts, facts_of
 from keyturn.controller.coverage import Coverage, Labels, shared, version_of
+from keyturn.controller.shelf import Shelf
 from keyturn.rotation.gap import begun_at, restarts_of
 from keyturn.rotation.policy import Policy
 from keyturn.rotation.world import Problem
@@ -54,7 +57,9 @@ class Index:
     """All resources of Keyturn's own kinds. Only the newest version of each is kept."""
 
     def __init__(self) -> None:
-        self._rotations: dict[Key, dict[str, Any]] = {}
+        self._rotations = Shelf()
+        self._versions: dict[Key, int] = {}
+        self._facts: dict[Key, Facts] = {}
         self._providers: dict[ProviderKey, dict[str, Any]] = {}
         self._expected: dict[Key, dict[str, Any]] = {}
         self._expected_finalizer: dict[Key, bool] = {}
@@ -68,10 +73,19 @@ class Index:
         return len(self._rotations)
 
     def rotation(self, key: Key) -> dict[str, Any] | None:
-        return self._rotations.get(key)
+        return self._rotations.use(key)
 
-    def rotations(self) -> dict[Key, dict[str, Any]]:
+    def rotations(self) -> Mapping[Key, dict[str, Any]]:
+        """All of them; each is decoded as it is come by, so `versions` and `facts` are cheaper."""
         return self._rotations
+
+    def versions(self) -> Mapping[Key, int]:
+        """The newest resourceVersion of each rotation."""
+        return self._versions
+
+    def facts(self) -> Mapping[Key, Facts]:
+        """What the status of each rotation says, in short."""
+        return self._facts
 
     def provider(self, key: ProviderKey) -> dict[str, Any] | None:
         return self._providers.get(key)
@@ -82,11 +96,10 @@ class Index:
     def put_rotation(self, raw: dict[str, Any]) -> set[Key]:
         """Take in an object as it was read; the answer is which rotations may be affected by what changed."""
         key = key_of(raw)
-        known = self._rotations.get(key)
-        if known is not None and version_of(known) >= version_of(raw):
+        if self._versions.get(key, -1) >= version_of(raw):
             return set()
-        kept = _trim(raw)
-        self._rotations[key] = kept
+        known, kept = self._rotations.use(key), _trim(raw)
+        self._rotations[key], self._versions[key], self._facts[key] = kept, version_of(raw), facts_of(kept)
         self.settle(key)
         if known is not None and known["spec"] == kept["spec"] and _claims(known) == _claims(kept):
             return set() if self._echo(key, known, kept) else {key}
@@ -101,8 +114,9 @@ class Index:
     def drop_rotation(self, key: Key) -> set[Key]:
         """Forget an object that is gone; the answer is which other rotations may be affected."""
         known = self._rotations.pop(key, None)
-        self._expected.pop(key, None)
-        self._expected_finalizer.pop(key, None)
+        self._versions.pop(key, None)
+        self._facts.pop(key, None)
+        self.expect_nothing(key)
         self._running.pop(key, None)
         return self._unlink(key, known) - {key} if known is not None else set()
 
@@ -120,9 +134,14 @@ class Index:
         """Our finalizer is about to be put there or taken away by us; see `expect_status`."""
         self._expected_finalizer[key] = present
 
+    def expect_nothing(self, key: Key) -> None:
+        """What we have written was taken in, or nobody knows what became of it."""
+        self._expected.pop(key, None)
+        self._expected_finalizer.pop(key, None)
+
     def settle(self, key: Key) -> None:
         """Go by what was read of a rotation, whatever became of a status that was about to be written."""
-        record = ((self._rotations.get(key) or {}).get("status") or {}).get("rotation")
+        record = ((self._rotations.use(key) or {}).get("status") or {}).get("rotation")
         if record:
             self._running[key] = record
         else:
@@ -143,17 +162,17 @@ class Index:
 
     def policies_of(self, key: Key) -> list[Policy]:
         """The policies that cover a rotation."""
-        labels = labels_of(self._rotations.get(key))
+        labels = labels_of(self._rotations.use(key))
         return self.coverage.covering(key[0], labels) if labels is not None else []
 
     def covers(self, policy: str, key: Key) -> bool:
         """Whether that policy covers this rotation."""
-        labels = labels_of(self._rotations.get(key))
+        labels = labels_of(self._rotations.use(key))
         return labels is not None and self.coverage.covers(policy, key[0], labels)
 
     def account_of(self, key: Key) -> str:
         """The account that a rotation's spec speaks of, as far as it is known; two that are the same have one name."""
-        raw = self._rotations.get(key)
+        raw = self._rotations.use(key)
         account = self.account(_claim(raw["spec"], key[0]).provider) if raw is not None else ""
         return account if isinstance(account, str) else "/".join(account)
 
@@ -208,7 +227,7 @@ class Index:
 
     def conflict(self, key: Key) -> Problem | None:
         """Why this rotation must not begin because of another one (I6), or None."""
-        raw = self._rotations.get(key)
+        raw = self._rotations.use(key)
         if raw is None:
             return None
         # What a running rotation has is its own: another one can only be in the way of what the spec names.
@@ -216,7 +235,7 @@ class Index:
 
     def contested(self, key: Key) -> Problem | None:
         """That another one claims what this rotation has, or its spec names; each of the two is told of the other."""
-        raw = self._rotations.get(key)
+        raw = self._rotations.use(key)
         if raw is None:
             return None
         found = (self._between(key, claim) for claim in _claims(raw))

@@ -114,6 +114,7 @@ class Reconciler:
             return await self._reconcile(key)
         finally:
             self._gates.permits.end_pass(key)
+            self._index.expect_nothing(key)
 
     async def _reconcile(self, key: Key) -> Again | None:
         raw = self._index.rotation(key)

@@ -87,8 +87,9 @@ class Sweep:
         identify = _IDENTIFY[resource]
         if not self._known(resource):
             # The first time, everything is missing: reading it whole is one request, not one for each.
-            for item in await self._kube.list(resource, metadata_only=resource is NAMESPACES):
-                self._seen({**item, "apiVersion": resource.api_version, "kind": resource.kind}, False)
+            async for page in self._kube.pages(resource, metadata_only=resource is NAMESPACES):
+                for item in page:
+                    self._seen({**item, "apiVersion": resource.api_version, "kind": resource.kind}, False)
             return
         listed = {}
         for item in await self._kube.list(resource, metadata_only=True):
@@ -106,7 +107,13 @@ class Sweep:
     def _known(self, resource: Resource) -> dict[Any, dict[str, Any]]:
         """What the index holds of this kind now."""
         if resource is ROTATIONS:
-            return dict(self._index.rotations())
+            return {
+                (namespace, name): {
+                    "kind": resource.kind,
+                    "metadata": {"namespace": namespace, "name": name, "resourceVersion": str(version)},
+                }
+                for (namespace, name), version in self._index.versions().items()
+            }
         if resource is POLICIES:
             return dict(self._index.coverage.policies())
         if resource is NAMESPACES:
