@@ -201,16 +201,8 @@ class Kube:
         dry_run: bool = False,
     ) -> dict[str, Any]:
         """Merge-patch an existing object; with metadata.resourceVersion in the body only if it is still that one."""
-        return await self._request(
-            Verb.PATCH,
-            resource,
-            namespace,
-            name,
-            body=body,
-            content_type=MERGE_PATCH,
-            query=_writing(dry_run),
-            subresource=subresource,
-        )
+        how = {"content_type": MERGE_PATCH, "subresource": subresource}
+        return await self._request(Verb.PATCH, resource, namespace, name, body=body, query=_writing(dry_run), **how)
 
     async def apply(
         self, resource: Resource, namespace: str | None, name: str, body: Mapping[str, Any], *, dry_run: bool = False
@@ -247,12 +239,9 @@ class Kube:
                 return
             query["continue"] = token
 
-    async def list(
-        self, resource: Resource, namespace: str | None = None, *, metadata_only: bool = False
-    ) -> list[dict[str, Any]]:
+    async def list(self, resource: Resource, namespace: str | None = None) -> list[dict[str, Any]]:
         """As `pages`, all together."""
-        pages = self.pages(resource, namespace, metadata_only=metadata_only)
-        return [item async for page in pages for item in page]
+        return [item async for page in self.pages(resource, namespace) for item in page]
 
     async def watch(self, resource: Resource, namespace: str) -> AsyncIterator[dict[str, Any]]:
         """Events from now on, until the server ends the stream; raises ClusterError when it breaks."""

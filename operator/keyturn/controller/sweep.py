@@ -16,6 +16,7 @@ from keyturn.controller.source import Seen
 
 # What rotations go by is known before they are.
 _ORDER: Final = (NAMESPACES, POLICIES, CLUSTER_PROVIDERS, PROVIDERS, ROTATIONS)
+_COMPARED: Final = ("namespace", "name", "resourceVersion")
 _log = logging.getLogger(__name__)
 _FIRST_RETRY_SECONDS: Final = 1.0
 _LONGEST_RETRY_SECONDS: Final = 10.0
@@ -92,9 +93,10 @@ class Sweep:
                     self._seen({**item, "apiVersion": resource.api_version, "kind": resource.kind}, False)
             return
         listed = {}
-        for item in await self._kube.list(resource, metadata_only=True):
-            item["kind"] = resource.kind
-            listed[identify(item)] = item["metadata"]
+        async for page in self._kube.pages(resource, metadata_only=True):
+            for item in page:
+                metadata = {name: item["metadata"][name] for name in _COMPARED if name in item["metadata"]}
+                listed[identify({"kind": resource.kind, "metadata": metadata})] = metadata
         known = self._known(resource)
         for key, raw in known.items():
             if key not in listed:

@@ -174,7 +174,6 @@ def _distributing(world: World, spec: RotationSpec) -> Step:
 
 def _rolling_out(world: World, spec: RotationSpec) -> Step:
     """Restart every workload that reads the Secret, once, and wait until nothing runs on the old value."""
-    world.look_at(*_IN_CLUSTER)
     reverted = _reverted(world)
     if reverted is not None:
         return _taken_back(world, spec, reverted)
@@ -227,7 +226,6 @@ def _too_slow(world: World, spec: RotationSpec, gate: Problem | None) -> Problem
 
 def _soaking(world: World, spec: RotationSpec) -> Step:
     """Give the new value time to show that it works, with nothing becoming unready meanwhile."""
-    world.look_at(*_IN_CLUSTER)
     reverted = _reverted(world)
     if reverted is not None:
         return _taken_back(world, spec, reverted)
@@ -270,7 +268,6 @@ def _finalizing(world: World) -> Step:
     if inspection.standing is not Standing.PENDING_OURS:
         message = "the provider no longer holds the new value as pending: somebody cancelled or restarted its rotation"
         return go_back(world, message)
-    world.look_at(*_IN_CLUSTER)
     gate = _reverted(world) or rollout_gate(world.see_rollout())
     if gate is not None:
         return Enter(move(world, Phase.ROLLING_OUT))
@@ -333,6 +330,7 @@ def _completed_message(world: World) -> str:
 
 def _reverted(world: World) -> Problem | None:
     """Whether another tool took the new value out of the Secret, now or earlier in this rotation."""
+    world.look_at(Aspect.JOURNAL, Aspect.SECRET, Aspect.CONSUMERS)  # who asks this looks at the consumers next
     journal, secret = world.see_journal(), world.see_secret()
     if journal is None or journal.pending is None:
         return None
@@ -392,10 +390,7 @@ def _resumed(world: World) -> bool:
     return word is not None and word.startswith(world.record.id) and word != world.record.resumed
 
 
-_IN_CLUSTER: Final = (Aspect.JOURNAL, Aspect.SECRET, Aspect.CONSUMERS)
-
 _ON_OLD_VALUE: Final = frozenset({Phase.VERIFYING, Phase.DISTRIBUTING, Phase.ROLLING_OUT})
-
 _PHASES: Final[dict[Phase, Callable[[World, RotationSpec], Step]]] = {
     Phase.STARTING: starting.decide,
     Phase.VERIFYING: _verifying,
