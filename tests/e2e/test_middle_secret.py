@@ -102,7 +102,7 @@ CASES: Final = (
     Case("edited", "Cancelling", edit_value, partial(theirs, because=_WORD, web=2)),
     Case("reverted", "RollingOut", revert_value, BACK, has_ended),
     Case("reverted", "Soaking", revert_value, BACK),
-    Case("reverted", "Finalizing", revert_value, BACK),
+    Case("reverted", "Finalizing", revert_value, BACK, has_ended),
     Case("reverted", "Finalized", revert_value, completed),
     Case("removed and put back", "Starting", remove_and_put_back, completed),
     Case("removed", "Verifying", remove_secret, noticed_late(asked_for, UNTOUCHED)),
