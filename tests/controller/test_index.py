@@ -313,3 +313,24 @@ def test_of_thousands_only_those_in_use_stay_decoded_and_all_can_be_read() -> No
     index.drop_rotation(("ns", "r0"))
     assert index.rotation(("ns", "r0")) is None
     assert len(index.versions()) == len(index.facts()) == 999
+
+
+def test_a_permit_that_is_written_to_a_policy_makes_nobody_look_at_its_rotations(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Scale: there are two such writes for each rotation, and thousands of rotations."""
+    index = index_of(rotation())
+    meta = {"name": "fleet", "uid": "fleet", "generation": 1, "creationTimestamp": "2026-03-01T12:00:00Z"}
+    raw: dict[str, Any] = {
+        "apiVersion": "keyturn.dev/v1alpha1",
+        "kind": "RotationPolicy",
+        "metadata": {**meta, "resourceVersion": "10"},
+        "spec": {"concurrency": {"cluster": 1}},
+    }
+    assert index.put_policy(raw) == {("ns", "one")}
+    with monkeypatch.context() as patch:
+        patch.setattr(index, "covered", lambda _: pytest.fail("looked at all rotations"))
+        status = {"running": [{"namespace": "ns", "name": "one", "account": "a", "since": "2026-03-01T12:00:00Z"}]}
+        assert index.put_policy({**raw, "metadata": {**meta, "resourceVersion": "11"}, "status": status}) == set()
+    edited = {**raw, "metadata": {**meta, "resourceVersion": "12", "generation": 2}, "spec": {"maxAge": "720h"}}
+    assert index.put_policy(edited) == {("ns", "one")}

@@ -40,6 +40,8 @@ _KEPT_METADATA = (
 
 _WORDS = (CANCEL_ANNOTATION, RESUME_ANNOTATION, URGENT_ANNOTATION)
 
+_NO_LABELS: Labels = {}
+
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
@@ -60,6 +62,7 @@ class Index:
         self._rotations = Shelf()
         self._versions: dict[Key, int] = {}
         self._facts: dict[Key, Facts] = {}
+        self._labels: dict[Key, Labels] = {}
         self._providers: dict[ProviderKey, dict[str, Any]] = {}
         self._expected: dict[Key, dict[str, Any]] = {}
         self._expected_finalizer: dict[Key, bool] = {}
@@ -100,6 +103,7 @@ class Index:
             return set()
         known, kept = self._rotations.use(key), _trim(raw)
         self._rotations[key], self._versions[key], self._facts[key] = kept, version_of(raw), facts_of(kept)
+        self._labels[key] = kept["metadata"].get("labels", _NO_LABELS)
         self.settle(key)
         if known is not None and known["spec"] == kept["spec"] and _claims(known) == _claims(kept):
             return set() if self._echo(key, known, kept) else {key}
@@ -116,6 +120,7 @@ class Index:
         known = self._rotations.pop(key, None)
         self._versions.pop(key, None)
         self._facts.pop(key, None)
+        self._labels.pop(key, None)
         self.expect_nothing(key)
         self._running.pop(key, None)
         return self._unlink(key, known) - {key} if known is not None else set()
@@ -162,12 +167,12 @@ class Index:
 
     def policies_of(self, key: Key) -> list[Policy]:
         """The policies that cover a rotation."""
-        labels = labels_of(self._rotations.use(key))
+        labels = self._labels.get(key)
         return self.coverage.covering(key[0], labels) if labels is not None else []
 
     def covers(self, policy: str, key: Key) -> bool:
         """Whether that policy covers this rotation."""
-        labels = labels_of(self._rotations.use(key))
+        labels = self._labels.get(key)
         return labels is not None and self.coverage.covers(policy, key[0], labels)
 
     def account_of(self, key: Key) -> str:
@@ -178,14 +183,14 @@ class Index:
 
     def covered(self, policy: str) -> set[Key]:
         """The rotations that a policy covers."""
-        return {
-            key for key, raw in self._rotations.items() if self.coverage.covers(policy, key[0], labels_of(raw) or {})
-        }
+        return {key for key, labels in self._labels.items() if self.coverage.covers(policy, key[0], labels)}
 
     def put_policy(self, raw: dict[str, Any]) -> set[Key]:
         """Take in a policy as it was read; the answer is which rotations may be affected by what changed."""
         name = raw["metadata"]["name"]
-        before = self.covered(name)
+        known = self.coverage.raw(name)
+        # Each permit is written to its status: only where the spec changes, it may have covered others before.
+        before = self.covered(name) if known is not None and known["spec"] != raw.get("spec") else set[Key]()
         return before | self.covered(name) if self.coverage.put_policy(raw) else set()
 
     def drop_policy(self, name: str) -> set[Key]:
@@ -196,7 +201,7 @@ class Index:
     def put_namespace(self, raw: dict[str, Any]) -> set[Key]:
         """Take in a Namespace as it was read; the answer is which rotations may be affected by what changed."""
         name = raw["metadata"]["name"]
-        return {key for key in self._rotations if key[0] == name} if self.coverage.put_namespace(raw) else set()
+        return {key for key in self._versions if key[0] == name} if self.coverage.put_namespace(raw) else set()
 
     def _echo(self, key: Key, known: dict[str, Any], kept: dict[str, Any]) -> bool:
         ours = {"resourceVersion": "", "finalizers": None}
