@@ -118,3 +118,28 @@ def test_quiet_waits_for_the_passes_in_question_and_no_others() -> None:
         await passes.workers.drain()
 
     virtually(test())
+
+
+def test_passes_that_wait_for_nothing_let_others_go_on_meanwhile() -> None:
+    """At the start over ten thousand rotations at rest, the lease was not renewed for ten seconds, and was lost."""
+
+    async def test() -> None:
+        done = list[str]()
+
+        async def one(key: str) -> Again | None:
+            done.append(key)
+            return None
+
+        queue: WorkQueue[str] = WorkQueue(lambda _: "tenant")
+        for number in range(100):
+            queue.add(str(number))
+        workers = Workers(queue, one, 2)
+        workers.start()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert 0 < len(done) < 20
+        await asyncio.sleep(1)
+        assert len(done) == 100
+        await workers.drain()
+
+    virtually(test())

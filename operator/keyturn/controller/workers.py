@@ -89,6 +89,8 @@ class Workers(Generic[K]):
         me = asyncio.current_task()
         assert me is not None
         while True:
+            # Most passes wait for nothing: ten thousand in a row would keep the lease from being renewed.
+            await asyncio.sleep(0)
             key = await self._queue.get()
             self._passes[me] = key
             try:
