@@ -142,3 +142,11 @@ async def test_a_kopf_that_hangs_after_a_failure_is_given_up(monkeypatch: pytest
     with pytest.raises(RuntimeError, match="406"):
         await asyncio.wait_for(kopf_source.operate(), 2)
     never.set()
+
+
+async def test_kopf_remembers_nothing_of_the_objects_that_it_has_seen() -> None:
+    """I12: of ten thousand, that would be as much memory as everything that Keyturn keeps of them."""
+    memories = kopf_source._NoMemories()
+    memory = await memories.recall({"metadata": {"uid": "u"}}, noticed_by_listing=True)
+    assert memory.noticed_by_listing
+    assert list(memories.iter_all_memories()) == []

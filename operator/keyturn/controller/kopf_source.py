@@ -14,9 +14,10 @@ import random
 import threading
 from collections.abc import Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import kopf
+from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
 from keyturn.cluster.client import Kube
 from keyturn.cluster.resources import CLUSTER_PROVIDERS, NAMESPACES, POLICIES, PROVIDERS, ROTATIONS
@@ -42,6 +43,26 @@ class EndlessBackoff:
         while True:
             yield delay * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
             delay = min(delay * 2, 10.0)
+
+
+class _NoMemories(ResourceMemories):
+    """Kopf keeps 900 bytes for each object for as long as it exists, of which handlers of events use nothing."""
+
+    async def recall(self, *args: Any, **how: Any) -> ResourceMemory:
+        return await super().recall(*args, **{**how, "ephemeral": True})
+
+
+class _NoEssence(kopf.DiffBaseStorage):
+    """Nobody asks what has changed in an object; to find it out, Kopf would copy each object several times."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return cast(kopf.BodyEssence, {})
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        pass
 
 
 class KopfSource:
@@ -92,6 +113,7 @@ class KopfSource:
         await operate(
             registry=self._registry(),
             settings=_settings(),
+            memories=_NoMemories(),
             clusterwide=True,
             standalone=True,
             stop_flag=stop,
@@ -153,6 +175,7 @@ def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     # It would SIGKILL the whole process some time after Kopf ended, although another Kopf runs by then.
     settings.process.ultimate_exiting_timeout = None
+    settings.persistence.diffbase_storage = _NoEssence()
     settings.scanning.disabled = True
     settings.peering.standalone = True
     settings.posting.enabled = False
