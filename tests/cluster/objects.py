@@ -7,6 +7,7 @@ from typing import Any
 
 from keyturn.api.observed import Consumers, Pod, Workload
 from keyturn.api.rotation import RolloutSpec
+from keyturn.cluster.family import Family
 from keyturn.cluster.listing import Namespace
 from keyturn.cluster.objects import STAMP
 from keyturn.cluster.workloads import consumers_of
@@ -102,7 +103,7 @@ def ready(item: dict[str, Any]) -> dict[str, Any]:
 
 def seen(rollout: RolloutSpec | None = None, /, **objects: list[dict[str, Any]]) -> Consumers:
     """Who uses the Secret `app` in a namespace that holds these objects."""
-    return consumers_of(Namespace(**objects), "app", rollout or RolloutSpec())
+    return consumers_of(Family(Namespace(**objects, versions={})), "app", rollout or RolloutSpec())
 
 
 def only_workload(**objects: list[dict[str, Any]]) -> Workload:

@@ -67,7 +67,9 @@ class Place:
         return asyncio.run(done())
 
     def look(self, rollout: RolloutSpec | None = None) -> Consumers:
-        return self.do(lambda kube: Observers(kube, lambda key: None).look(self.name, "app", rollout or RolloutSpec()))
+        return self.do(
+            lambda kube: Observers(kube, lambda key: None).look((self.name, "r"), "app", rollout or RolloutSpec())
+        )
 
     def restart(
         self, workload: Workload, stamp: str, written: datetime | None = None, *, dry_run: bool = False

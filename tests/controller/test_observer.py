@@ -11,8 +11,8 @@ import pytest
 
 from keyturn.api.observed import Consumers
 from keyturn.api.rotation import RolloutSpec
-from keyturn.cluster.client import Kube, Resource
-from keyturn.cluster.errors import ClusterError, NotFound, Unavailable
+from keyturn.cluster.client import Kube, Listed, Resource
+from keyturn.cluster.errors import ClusterError, Expired, NotFound, Unavailable
 from keyturn.cluster.observer import Key, Observers
 from keyturn.cluster.resources import CRONJOBS, CRONJOBS_BETA, DEPLOYMENTS, PODS, REPLICASETS, ROLLOUTS, STATEFULSETS
 from keyturn.rotation.consumers import RolloutView
@@ -32,17 +32,21 @@ class FakeKube:
     def __init__(self) -> None:
         self.begun: list[float] = []
         self.failing = False
+        self.expired = False
+        self.version = "5"
+        self.workload = workload("web")
         self.owner: str | None = None
         self.pods: list[dict[str, Any]] | None = None
         self.present: tuple[Resource, ...] = ()
         self.absent: set[Resource] = set()
         self.listed: list[Resource] = []
         self.watching: list[str] = []
+        self.since: list[str | None] = []
         self.refused: list[float] = []
         self.retry_after: timedelta | None = None
         self.streams: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
-    async def list(self, resource: Resource, namespace: str) -> list[dict[str, Any]]:
+    async def list(self, resource: Resource, namespace: str) -> Listed:
         now = asyncio.get_running_loop().time()
         self.listed.append(resource)
         if resource is PODS:
@@ -53,16 +57,19 @@ class FakeKube:
         if resource in self.absent:
             raise NotFound("404")
         if resource in self.present:
-            return [workload("web")]
+            return Listed([self.workload], self.version)
         if resource is PODS:
-            return [pod(f"{now:g}", self.owner)] if self.pods is None else self.pods
-        return []
+            return Listed([pod(f"{now:g}", self.owner)] if self.pods is None else self.pods, self.version)
+        return Listed([], self.version)
 
-    async def watch(self, resource: Resource, namespace: str) -> AsyncIterator[dict[str, Any]]:
+    async def watch(self, resource: Resource, namespace: str, since: str | None) -> AsyncIterator[dict[str, Any]]:
         if self.retry_after is not None:
             self.refused.append(asyncio.get_running_loop().time())
             raise Unavailable("429", self.retry_after)
+        if self.expired and since is not None:
+            raise Expired("410")
         self.watching.append(resource.plural)
+        self.since.append(since)
         try:
             while (event := await self.streams.get()) is not None:
                 yield event
@@ -72,7 +79,7 @@ class FakeKube:
 
 def pod(name: str, owner: str | None = None, created: str = "2026-03-01T12:00:00Z") -> dict[str, Any]:
     spec = {"imagePullSecrets": [{"name": "app"}]}
-    meta: dict[str, Any] = {"name": name, "uid": name, "creationTimestamp": created}
+    meta: dict[str, Any] = {"name": name, "uid": name, "creationTimestamp": created, "resourceVersion": "7"}
     if owner is not None:
         reference = {"apiVersion": "apps/v1", "kind": owner, "name": "web", "uid": "web", "controller": True}
         meta["ownerReferences"] = [reference]
@@ -81,8 +88,10 @@ def pod(name: str, owner: str | None = None, created: str = "2026-03-01T12:00:00
 
 def workload(name: str) -> dict[str, Any]:
     template: dict[str, Any] = {"spec": {"containers": []}}
-    meta = {"name": name, "uid": name, "creationTimestamp": "2026-03-01T12:00:00Z", "generation": 1}
-    return {"metadata": meta, "spec": {"template": template}}
+    created = "2026-03-01T12:00:00Z"
+    meta = {"name": name, "uid": name, "creationTimestamp": created, "generation": 1, "resourceVersion": "7"}
+    counted = ("observedGeneration", "replicas", "readyReplicas", "availableReplicas", "updatedReplicas")
+    return {"metadata": meta, "spec": {"template": template}, "status": dict.fromkeys(counted, 1)}
 
 
 def observers(kube: FakeKube, woken: list[Key] | None = None) -> Observers:
@@ -93,7 +102,7 @@ async def look(eyes: Observers, after: float = 0, namespace: str = "ns") -> tupl
     """When the caller asked, and when the listing began that it got."""
     await asyncio.sleep(after)
     asked = asyncio.get_running_loop().time()
-    found = await eyes.look(namespace, "app", RolloutSpec())
+    found = await eyes.look((namespace, "r"), "app", RolloutSpec())
     return asked, float(found.pods[0].name)
 
 
@@ -175,7 +184,7 @@ def test_all_followers_are_woken_and_the_watch_ends_with_the_last(followers: int
             eyes.follow(key)
         await settle()
         assert sorted(kube.watching) == ["deployments", "pods"]
-        kube.streams.put_nowait({"type": "MODIFIED"})
+        kube.streams.put_nowait({"type": "MODIFIED", "object": workload("web")})
         await settle()
         assert sorted(woken) == keys
         for key in keys:
@@ -184,6 +193,67 @@ def test_all_followers_are_woken_and_the_watch_ends_with_the_last(followers: int
             await settle()
         assert kube.watching == []
         eyes.unfollow(("ns", "unknown"))
+        await eyes.aclose()
+
+    virtually(scenario())
+
+
+def test_a_watch_begins_where_the_look_was() -> None:
+    """What is there already wakes nobody. Another one that begins to follow is told what it has missed, and once."""
+
+    async def scenario() -> None:
+        kube, woken = FakeKube(), list[Key]()
+        eyes, first, second = observers(kube, woken), ("ns", "one"), ("ns", "two")
+        await eyes.look(first, "app", RolloutSpec())
+        eyes.follow(first)
+        await settle()
+        assert kube.since == ["5"]
+        await eyes.look(second, "app", RolloutSpec())
+        kube.streams.put_nowait({"type": "MODIFIED", "object": pod("p")})
+        await settle()
+        assert woken == [first]
+        for _ in range(2):
+            eyes.follow(second)
+            assert woken == [first, second]
+        await eyes.look(first, "app", RolloutSpec())
+        eyes.follow(first)
+        assert woken == [first, second]
+        await eyes.aclose()
+
+    virtually(scenario())
+
+
+@pytest.mark.parametrize("others_follow", [False, True])
+def test_who_looked_before_the_watch_began_is_not_left_behind(others_follow: bool) -> None:
+    """What happened between the two looks is nobody's news but theirs."""
+
+    async def scenario() -> None:
+        kube, woken = FakeKube(), list[Key]()
+        eyes, early, late = observers(kube, woken), ("ns", "early"), ("ns", "late")
+        await eyes.look(early, "app", RolloutSpec())
+        kube.version = "6"
+        await eyes.look(late, "app", RolloutSpec())
+        if others_follow:
+            eyes.follow(late)
+            await settle()
+        assert woken == []
+        eyes.follow(early)
+        await settle()
+        assert (kube.since, woken) == (["6"], [early])
+        await eyes.aclose()
+
+    virtually(scenario())
+
+
+def test_a_version_that_is_too_old_to_watch_from_is_not_tried_again() -> None:
+    async def scenario() -> None:
+        kube, woken = FakeKube(), list[Key]()
+        kube.expired = True
+        eyes, key = observers(kube, woken), ("ns", "one")
+        await eyes.look(key, "app", RolloutSpec())
+        eyes.follow(key)
+        await asyncio.sleep(1)
+        assert (kube.since, woken) == ([None], [key])
         await eyes.aclose()
 
     virtually(scenario())
@@ -315,7 +385,7 @@ def test_a_pod_of_a_kind_that_was_not_there_has_it_looked_for() -> None:
         await look(eyes)
         kube.present, kube.owner = (STATEFULSETS,), "StatefulSet"
         kube.listed.clear()
-        found = await eyes.look("ns", "app", RolloutSpec())
+        found = await eyes.look(("ns", "r"), "app", RolloutSpec())
         assert STATEFULSETS in kube.listed
         assert [(one.kind, one.name) for one in found.workloads] == [("StatefulSet", "web")]
 
@@ -353,4 +423,4 @@ def test_a_workload_that_is_not_listed_yet_has_no_pod_that_could_hold_the_old_va
 
 
 async def look_at(eyes: Observers) -> Consumers:
-    return await eyes.look("ns", "app", RolloutSpec())
+    return await eyes.look(("ns", "r"), "app", RolloutSpec())

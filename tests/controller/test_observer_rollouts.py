@@ -12,9 +12,9 @@ from tests.controller.virtual import virtually
 
 
 def deployment(name: str, updated: int) -> dict[str, Any]:
-    meta = {"name": name, "uid": name, "generation": 2}
+    meta = {"name": name, "uid": name, "generation": 2, "resourceVersion": "9"}
     status = {"observedGeneration": 2, "replicas": 3, "availableReplicas": 3, "updatedReplicas": updated}
-    return {"metadata": meta, "spec": {"replicas": 3}, "status": status}
+    return {"metadata": meta, "spec": {"replicas": 3, "template": {"spec": {"containers": []}}}, "status": status}
 
 
 def test_a_rollout_is_looked_at_when_it_ends_and_meanwhile_once_in_a_second() -> None:
@@ -38,6 +38,25 @@ def test_a_rollout_is_looked_at_when_it_ends_and_meanwhile_once_in_a_second() ->
         assert woken == [key, key, key]
         await asyncio.sleep(1.1)
         assert len(woken) == 3
+        await eyes.aclose()
+
+    virtually(scenario())
+
+
+def test_what_moved_when_it_was_looked_at_is_moving() -> None:
+    """A watch that begins there does not tell of it again."""
+
+    async def scenario() -> None:
+        kube, woken = FakeKube(), list[Key]()
+        kube.present, kube.workload = (DEPLOYMENTS,), deployment("web", 1)
+        eyes, key = observers(kube, woken), ("ns", "r")
+        await look(eyes)
+        eyes.follow(key)
+        await settle()
+        eyes._happened(PODS, "ns", {"type": "DELETED", "object": pod("p")})
+        assert woken == []
+        eyes._happened(DEPLOYMENTS, "ns", {"type": "MODIFIED", "object": deployment("web", 3)})
+        assert woken == [key]
         await eyes.aclose()
 
     virtually(scenario())

@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 import pytest
 
-from keyturn.cluster.client import Kube, Resource
+from keyturn.cluster.client import Kube, Listed, Resource
 from keyturn.cluster.errors import Conflict, Forbidden
 from keyturn.cluster.resources import NAMESPACES, POLICIES
 from keyturn.controller.controller import Controller
@@ -303,11 +303,10 @@ def test_the_sweep_learns_of_namespaces_by_their_metadata() -> None:
     seen: list[dict[str, Any]] = []
 
     class Listing:
-        async def pages(
-            self, resource: Resource, *, metadata_only: bool = False
-        ) -> AsyncIterator[list[dict[str, Any]]]:
+        async def pages(self, resource: Resource, *, metadata_only: bool = False) -> AsyncIterator[Listed]:
             assert metadata_only is (resource is NAMESPACES)
-            yield [{**namespace("ns"), "kind": "PartialObjectMetadata"}] if resource is NAMESPACES else []
+            found = [{**namespace("ns"), "kind": "PartialObjectMetadata"}] if resource is NAMESPACES else []
+            yield Listed(found, "1")
 
     async def scenario() -> None:
         swept = asyncio.Event()

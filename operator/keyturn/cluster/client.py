@@ -5,34 +5,24 @@ The typed models of that client are not used: decoding pods into them costs more
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from copy import copy
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import aiohttp
+import orjson
 import yaml
 from kubernetes.aio import client as official
 from kubernetes.aio.config import ConfigException, incluster_config, kube_config
 
-from keyturn.cluster.errors import (
-    ClusterError,
-    Conflict,
-    Expired,
-    Forbidden,
-    Invalid,
-    NoConnection,
-    NotFound,
-    Unavailable,
-)
+from keyturn.cluster.errors import ClusterError, Conflict, NoConnection, NotFound, Unavailable, error_of
 from keyturn.cluster.recent import Recent
 
 FIELD_MANAGER = "keyturn"
@@ -45,8 +35,6 @@ _CONNECTIONS = 64
 _LIST_PAGE = 500
 # Kinds of which a missing object decides something; all of them may be patched.
 _DECISIVE = frozenset({"secrets", "clientsecretrotations"})
-_MESSAGE_LIMIT = 300
-_LONGEST_RETRY_AFTER = 60  # seconds, whatever the server asks for: rotations wait for it
 _REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
 _log = logging.getLogger(__name__)
 logging.getLogger("kubernetes").setLevel(logging.INFO)  # at DEBUG it logs the bodies of answers: they hold Secrets
@@ -69,6 +57,14 @@ class Resource:
         parts += [self.plural]
         parts += [quote(part, safe="") for part in (name, subresource) if part is not None]
         return "/".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Objects of one kind, as of one version of all objects. They do not name their kind."""
+
+    items: list[dict[str, Any]]
+    version: str
 
 
 class Verb(StrEnum):
@@ -95,6 +91,8 @@ class Kube:
     ) -> None:
         """renew: reads the credentials anew into the configuration when the API server no longer takes them."""
         configuration.connection_pool_maxsize = _CONNECTIONS
+        # As in Kopf. It would have each request look for proxies in the environment, and for a netrc file in a thread.
+        configuration.client_session_kwargs = {"trust_env": False}
         self._api = official.ApiClient(configuration)
         # Each watch holds a connection as long as it lasts: in a pool with a bound, they would shut out the requests.
         configuration.connection_pool_maxsize = 0
@@ -224,37 +222,43 @@ class Kube:
 
     async def pages(
         self, resource: Resource, namespace: str | None = None, *, metadata_only: bool = False
-    ) -> AsyncIterator[list[dict[str, Any]]]:
-        """All objects of one kind, as of one moment: of ten thousand, only a page is in memory at a time.
-
-        Items carry no kind of their own kind.
-        """
+    ) -> AsyncIterator[Listed]:
+        """All objects of one kind, as of one moment: of ten thousand, only a page is in memory at a time."""
         accept = _METADATA if metadata_only else JSON
         query: dict[str, str] = {"limit": str(_LIST_PAGE)}
         while True:
             page = await self._request(Verb.LIST, resource, namespace, None, query=query, accept=accept)
-            yield page.get("items") or []
+            yield Listed(page.get("items") or [], page["metadata"]["resourceVersion"])
             token = page["metadata"].get("continue")
             if not token:
                 return
             query["continue"] = token
 
-    async def list(self, resource: Resource, namespace: str | None = None) -> list[dict[str, Any]]:
+    async def list(self, resource: Resource, namespace: str | None = None) -> Listed:
         """As `pages`, all together."""
-        return [item async for page in self.pages(resource, namespace) for item in page]
+        pages = [page async for page in self.pages(resource, namespace)]
+        return Listed([item for page in pages for item in page.items], pages[0].version)
 
-    async def watch(self, resource: Resource, namespace: str) -> AsyncIterator[dict[str, Any]]:
-        """Events from now on, until the server ends the stream; raises ClusterError when it breaks."""
+    async def watch(
+        self, resource: Resource, namespace: str, since: str | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Events until the server ends the stream; raises ClusterError when it breaks.
+
+        since: the version of a listing, to have what happened after it. None: what there is, as if it were new, and
+        what happens from now on.
+        """
         try:
-            async with aclosing(self._stream(resource, namespace)) as events:
+            async with aclosing(self._stream(resource, namespace, since)) as events:
                 async for event in events:
                     yield event
         except ClusterError as error:
             self.tell(Verb.WATCH, resource.plural, error)
             raise
 
-    async def _stream(self, resource: Resource, namespace: str) -> AsyncGenerator[dict[str, Any]]:
+    async def _stream(self, resource: Resource, namespace: str, since: str | None) -> AsyncGenerator[dict[str, Any]]:
         query = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": "300"}
+        if since is not None:
+            query["resourceVersion"] = since
         timeout = aiohttp.ClientTimeout(total=330, connect=10, sock_read=120)
         verb = f"watch {resource.plural} in {namespace}"
         url = self._api.configuration.host + resource.path(namespace) + "?" + urlencode(query)
@@ -263,12 +267,12 @@ class Kube:
             async with answer.response as response:
                 if response.status != 200:
                     await self._take_note(response.status)
-                    raise _error(verb, response.status, await response.read(), response.headers)
+                    raise error_of(verb, response.status, await response.read(), response.headers)
                 self.tell(Verb.WATCH, resource.plural, None)
                 async for line in response.content:
-                    event = json.loads(line)
+                    event = orjson.loads(line)
                     if event["type"] == "ERROR":
-                        raise _error(verb, event["object"].get("code", 500), line, {})
+                        raise error_of(verb, event["object"].get("code", 500), line, {})
                     yield event
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise Unavailable(f"{verb}: {type(error).__name__}") from None
@@ -339,9 +343,9 @@ class Kube:
             raise Unavailable(f"{verb}: no answer from the API server ({type(error).__name__})") from None
         if not 200 <= answer.status <= 299:
             await self._take_note(answer.status)
-            raise _error(verb, answer.status, payload, answer.headers, secret=resource.plural == "secrets")
+            raise error_of(verb, answer.status, payload, answer.headers, secret=resource.plural == "secrets")
         try:
-            decoded: dict[str, Any] = json.loads(payload)
+            decoded: dict[str, Any] = orjson.loads(payload)
         except ValueError:
             raise Unavailable(f"{verb}: the API server's answer is not JSON") from None
         if method in ("POST", "PATCH"):
@@ -370,29 +374,3 @@ _METHODS: Mapping[Verb, str] = {
     Verb.APPLY: "PATCH",
     Verb.DELETE: "DELETE",
 }
-_KINDS: Mapping[int, type[ClusterError]] = {
-    400: Invalid,
-    401: Unavailable,
-    403: Forbidden,
-    404: NotFound,
-    409: Conflict,
-    410: Expired,
-    413: Invalid,
-    415: Invalid,
-    422: Invalid,
-}
-
-
-def _error(verb: str, status: int, payload: bytes, headers: Mapping[str, str], *, secret: bool = False) -> ClusterError:
-    """Name the request and quote the server; what it says of a Secret may quote the content, so that is cut."""
-    try:
-        said = json.loads(payload)
-        said = said.get("object", said)
-        message, word = str(said.get("message", "")), str(said.get("reason", ""))
-    except (ValueError, AttributeError):
-        message, word = "", ""
-    kind = _KINDS.get(status, Unavailable)
-    quoted = word if secret and kind is not Forbidden else message[:_MESSAGE_LIMIT]
-    after = headers.get("Retry-After", "")
-    retry_after = timedelta(seconds=min(int(after), _LONGEST_RETRY_AFTER)) if after.isdecimal() else None
-    return kind(f"{verb}: {status} {quoted}".rstrip(), retry_after)

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Final
+
+import orjson
+
+_MESSAGE_LIMIT: Final = 300
+_LONGEST_RETRY_AFTER: Final = 60
+"""Seconds, whatever the server asks for: rotations wait for it."""
 
 
 class NoConnection(Exception):
@@ -58,3 +66,36 @@ class Invalid(ClusterError):
 
     reason = "Invalid"
     lasting = True
+
+
+_KINDS: Final[Mapping[int, type[ClusterError]]] = {
+    400: Invalid,
+    401: Unavailable,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    410: Expired,
+    413: Invalid,
+    415: Invalid,
+    422: Invalid,
+}
+
+
+def error_of(
+    verb: str, status: int, payload: bytes, headers: Mapping[str, str], *, secret: bool = False
+) -> ClusterError:
+    """An answer that is not 2xx, with the request's name (verb) and the server's word.
+
+    What it says of a Secret (secret) may quote the content, so that is cut.
+    """
+    try:
+        said = orjson.loads(payload)
+        said = said.get("object", said)
+        message, word = str(said.get("message", "")), str(said.get("reason", ""))
+    except (ValueError, AttributeError):
+        message, word = "", ""
+    kind = _KINDS.get(status, Unavailable)
+    quoted = word if secret and kind is not Forbidden else message[:_MESSAGE_LIMIT]
+    after = headers.get("Retry-After", "")
+    retry_after = timedelta(seconds=min(int(after), _LONGEST_RETRY_AFTER)) if after.isdecimal() else None
+    return kind(f"{verb}: {status} {quoted}".rstrip(), retry_after)

@@ -40,6 +40,7 @@ class Family:
     """The relations within one listing."""
 
     def __init__(self, namespace: Namespace) -> None:
+        self.namespace = namespace
         self._between = {uid_of(item): item for item in [*namespace.replicasets, *namespace.jobs]}
         self._made: defaultdict[str, list[Raw]] = defaultdict(list)
         for item in [*namespace.replicasets, *namespace.controllerrevisions]:

@@ -81,7 +81,7 @@ class Leases:
     async def list(self) -> dict[str, Lease]:
         """All there are, by name, as of one moment that is not before this was called. Raises ClusterError."""
         listed = await self._kube.list(LEASES, self._namespace)
-        return {raw["metadata"]["name"]: _lease(raw) for raw in listed}
+        return {raw["metadata"]["name"]: _lease(raw) for raw in listed.items}
 
     async def delete(self, name: str, lease: Lease) -> None:
         """Delete the version that was read. Raises Conflict, NotFound and other ClusterErrors."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from keyturn.cluster.client import Kube, Resource
+from keyturn.cluster.client import Kube, Listed, Resource
 from keyturn.cluster.errors import NotFound
 from keyturn.cluster.objects import Raw, controller_of
 from keyturn.cluster.resources import (
@@ -32,6 +32,7 @@ _GROUPS: Final = (
     (JOBS, CRONJOBS),
 )
 _NOT_EVERYWHERE: Final = {ROLLOUTS: (ROLLOUTS,), CRONJOBS: (CRONJOBS, CRONJOBS_BETA)}
+_NONE: Final = Listed([], "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class Namespace:
     jobs: list[Raw] = field(default_factory=list)
     cronjobs: list[Raw] = field(default_factory=list)
     rollouts: list[Raw] = field(default_factory=list)
+    versions: Mapping[Resource, str] = field(default_factory=dict)
+    """Of each kind that was listed: what happens after it can be watched."""
 
 
 class Lister:
@@ -68,20 +71,22 @@ class Lister:
         asked = [number for number in range(len(_GROUPS)) if (namespace, number) not in self._empty_until]
         pods, found = await asyncio.gather(self._kube.list(PODS, namespace), self._list_groups(namespace, asked))
         others = [number for number in range(len(_GROUPS)) if number not in asked]
-        if others and _owners(pods) & {resource.kind for number in others for resource in _GROUPS[number]}:
+        if others and _owners(pods.items) & {resource.kind for number in others for resource in _GROUPS[number]}:
             found |= await self._list_groups(namespace, others)
             asked += others
         for number in asked:
-            if not any(found[resource] for resource in _GROUPS[number]):
+            if not any(found[resource].items for resource in _GROUPS[number]):
                 self._empty_until[namespace, number] = now + _EMPTY_SECONDS
-        return Namespace(pods, **{resource.plural: items for resource, items in found.items()})
+        found[PODS] = pods
+        versions = {resource: listed.version for resource, listed in found.items() if listed is not _NONE}
+        return Namespace(**{resource.plural: listed.items for resource, listed in found.items()}, versions=versions)
 
-    async def _list_groups(self, namespace: str, numbers: Sequence[int]) -> dict[Resource, list[Raw]]:
+    async def _list_groups(self, namespace: str, numbers: Sequence[int]) -> dict[Resource, Listed]:
         kinds = [resource for number in numbers for resource in _GROUPS[number]]
         listed = await asyncio.gather(*(self._list(namespace, resource) for resource in kinds))
         return dict(zip(kinds, listed, strict=True))
 
-    async def _list(self, namespace: str, resource: Resource) -> list[Raw]:
+    async def _list(self, namespace: str, resource: Resource) -> Listed:
         """All objects of a kind, in the first version that the API server serves; none where it serves none."""
         if resource not in _NOT_EVERYWHERE:
             return await self._kube.list(resource, namespace)
@@ -93,7 +98,7 @@ class Lister:
                 return await self._kube.list(version, namespace)
             except NotFound:
                 self._absent_until[version] = now + _ABSENT_SECONDS
-        return []
+        return _NONE
 
 
 def _owners(pods: list[Raw]) -> set[str]:

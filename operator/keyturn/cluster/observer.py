@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final
 
@@ -13,6 +14,7 @@ from keyturn.api.observed import Consumers
 from keyturn.api.rotation import RolloutSpec
 from keyturn.cluster.client import Kube, Resource
 from keyturn.cluster.errors import ClusterError
+from keyturn.cluster.family import Family
 from keyturn.cluster.kinds import moves
 from keyturn.cluster.listing import Lister, Namespace
 from keyturn.cluster.objects import Raw, name_of
@@ -34,6 +36,17 @@ _WATCHED: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Beginning:
+    """Where a watch begins: after a listing, with the workloads that moved in it; or anew, without a version."""
+
+    version: str | None
+    moving: frozenset[tuple[str, str]]
+
+
+_ANEW: Final = _Beginning(None, frozenset())
+
+
 class Observers:
     """Listings of any namespace, and watches on those that are followed.
 
@@ -46,37 +59,52 @@ class Observers:
         self._kube = kube
         self._wake = wake
         self._lister = Lister(kube)
-        self._next: dict[str, asyncio.Task[Namespace]] = {}
-        self._running: dict[str, asyncio.Task[Namespace]] = {}
+        self._next: dict[str, asyncio.Task[Family]] = {}
+        self._running: dict[str, asyncio.Task[Family]] = {}
         self._followers: dict[str, set[Key]] = {}
-        self._present: dict[str, list[Resource]] = {}
+        self._looked: dict[Key, Mapping[Resource, str]] = {}
+        """Of who does not follow yet: the versions at which it has looked."""
+        self._changed: dict[tuple[str, Resource], int] = {}
+        """The version of the last change for which followers were woken, or where the watch began."""
+        self._present: dict[str, dict[Resource, _Beginning]] = {}
         self._watches: dict[str, dict[Resource, asyncio.Task[None]]] = {}
         self._moving: dict[str, set[tuple[str, str]]] = {}
         self._later: dict[str, asyncio.TimerHandle] = {}
 
-    async def look(self, namespace: str, secret: str, rollout: RolloutSpec) -> Consumers:
-        """Everything in the namespace that uses the Secret, as far as `rollout` says that it counts.
+    async def look(self, key: Key, secret: str, rollout: RolloutSpec) -> Consumers:
+        """Everything in the namespace of this rotation that uses the Secret, as far as `rollout` says that it counts.
 
-        Raises ClusterError.
+        `follow` or `unfollow` it after that. Raises ClusterError.
         """
+        namespace = key[0]
         task = self._next.get(namespace)
         if task is None:
             task = asyncio.create_task(self._list(namespace, self._running.get(namespace)))
             self._next[namespace] = task
-        return consumers_of(await asyncio.shield(task), secret, rollout)
+        family = await asyncio.shield(task)
+        self._looked[key] = family.namespace.versions
+        return consumers_of(family, secret, rollout)
 
     def follow(self, key: Key) -> None:
-        """Wake the key (namespace, name) on changes in its namespace, until `unfollow`."""
-        self._followers.setdefault(key[0], set()).add(key)
+        """Wake the key (namespace, name) on changes in its namespace since it looked last, until `unfollow`."""
+        followers, looked = self._followers.setdefault(key[0], set()), self._looked.pop(key, {})
         self._start_watches(key[0])
+        if key not in followers:
+            followers.add(key)
+            # Others follow the namespace already, or have looked at it later, and the watch told of it, or began there.
+            if any(self._changed.get((key[0], resource), 0) > int(version) for resource, version in looked.items()):
+                self._wake(key)
 
     def unfollow(self, key: Key) -> None:
+        self._looked.pop(key, None)
         followers = self._followers.get(key[0], set())
         followers.discard(key)
         if not followers:
             self._followers.pop(key[0], None)
             self._present.pop(key[0], None)
             self._moving.pop(key[0], None)
+            for resource in (PODS, *_WATCHED):
+                self._changed.pop((key[0], resource), None)
             self._wake_later(key[0], None)
             for task in self._watches.pop(key[0], {}).values():
                 task.cancel()
@@ -89,7 +117,7 @@ class Observers:
             task.cancel()
         await asyncio.gather(*tasks, *self._next.values(), *self._running.values(), return_exceptions=True)
 
-    async def _list(self, namespace: str, running: asyncio.Task[Namespace] | None) -> Namespace:
+    async def _list(self, namespace: str, running: asyncio.Task[Family] | None) -> Family:
         if running is not None:
             await asyncio.wait([running])
         self._running[namespace] = self._next.pop(namespace)
@@ -98,33 +126,37 @@ class Observers:
         finally:
             if namespace not in self._next:
                 self._running.pop(namespace, None)
-        self._present[namespace] = [resource for resource, items in _WATCHED.items() if items(listed)]
+        self._present[namespace] = _beginnings(listed)
         if namespace in self._followers:
             self._start_watches(namespace)
-        return listed
+        return Family(listed)
 
     def _start_watches(self, namespace: str) -> None:
         """Watch the pods, and the kinds of workloads that there are."""
-        watches = self._watches.setdefault(namespace, {})
-        for resource in (PODS, *self._present.get(namespace, ())):
+        watches, present = self._watches.setdefault(namespace, {}), self._present.get(namespace, {})
+        for resource in {PODS, *present}:
             if resource not in watches:
                 name = f"watch-{resource.plural}-{namespace}"
-                watches[resource] = asyncio.create_task(self._watch(resource, namespace), name=name)
+                begin = present.get(resource, _ANEW)
+                self._changed[namespace, resource] = int(begin.version or 0)
+                watches[resource] = asyncio.create_task(self._watch(resource, namespace, begin), name=name)
 
-    async def _watch(self, resource: Resource, namespace: str) -> None:
+    async def _watch(self, resource: Resource, namespace: str, begin: _Beginning) -> None:
         failures = 0
         while True:
             asked = 0.0
-            # It begins with what there is, so that what was deleted while nobody watched is not waited for.
-            moving = self._moving.get(namespace, set())
+            # A watch that begins anew tells of all there is: what was deleted meanwhile is not waited for.
+            moving = self._moving.setdefault(namespace, set())
             moving -= {key for key in moving if key[0] == resource.kind}
+            moving |= begin.moving
             try:
-                async for event in self._kube.watch(resource, namespace):
+                async for event in self._kube.watch(resource, namespace, begin.version):
                     failures = 0
                     if event["type"] != "BOOKMARK":
                         self._happened(resource, namespace, event)
             except ClusterError as error:
                 asked = error.retry_after.total_seconds() if error.retry_after is not None else 0.0
+            begin = _ANEW
             longest = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)]
             failures += 1
             pause = max(longest * random.uniform(0.5, 1.0), asked)  # noqa: S311 - jitter
@@ -146,12 +178,16 @@ class Observers:
                 moving.add(key)
             else:
                 moving.discard(key)
-                self._wake_followers(namespace)
+                self._wake_now(resource, namespace, event)
                 return
         if moving or event["type"] == "ADDED":
             self._wake_later(namespace, _LULL_SECONDS)
         else:
-            self._wake_followers(namespace)
+            self._wake_now(resource, namespace, event)
+
+    def _wake_now(self, resource: Resource, namespace: str, event: Raw) -> None:
+        self._changed[namespace, resource] = int(event["object"]["metadata"]["resourceVersion"])
+        self._wake_followers(namespace)
 
     def _wake_later(self, namespace: str, seconds: float | None) -> None:
         """In so many seconds at the latest; None: not any more."""
@@ -167,3 +203,14 @@ class Observers:
         self._wake_later(namespace, None)
         for key in self._followers.get(namespace, ()):
             self._wake(key)
+
+
+def _beginnings(listed: Namespace) -> dict[Resource, _Beginning]:
+    """Of the pods, and of the kinds of workloads that there are."""
+    found = {PODS: _Beginning(listed.versions[PODS], frozenset())}
+    for resource, items_of in _WATCHED.items():
+        items = items_of(listed)
+        if items:
+            moving = frozenset((resource.kind, name_of(item)) for item in items if moves(resource.kind, item))
+            found[resource] = _Beginning(listed.versions[resource], moving)
+    return found

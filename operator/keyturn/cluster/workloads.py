@@ -12,7 +12,6 @@ from keyturn.cluster.client import Kube
 from keyturn.cluster.errors import NotFound
 from keyturn.cluster.family import Family
 from keyturn.cluster.kinds import all_workloads, describe
-from keyturn.cluster.listing import Namespace
 from keyturn.cluster.objects import STAMP
 from keyturn.cluster.pods import pod_of
 from keyturn.cluster.references import follows_secret, reads_secret, shows_secret
@@ -48,14 +47,13 @@ async def exists(kube: Kube, namespace: str, workload: Workload) -> bool:
     return True
 
 
-def consumers_of(namespace: Namespace, secret: str, rollout: RolloutSpec) -> Consumers:
-    """Everything in the namespace that uses the Secret.
+def consumers_of(family: Family, secret: str, rollout: RolloutSpec) -> Consumers:
+    """Everything in a namespace that uses the Secret.
 
     That is, with `discover`, what reads it: by its template, or because one of its pods does; and what is chosen by
     `targets` and `selector`, with all its pods.
     """
-    family = Family(namespace)
-    by_word, missing = chosen(namespace, rollout)
+    by_word, missing = chosen(family.namespace, rollout)
     pods = []
     for member in family.members:
         spec = member.item["spec"]
@@ -67,7 +65,7 @@ def consumers_of(namespace: Namespace, secret: str, rollout: RolloutSpec) -> Con
     keys = by_word.union(pod.owner for pod in pods)
     workloads = tuple(
         describe(found, family)
-        for found in all_workloads(namespace)
+        for found in all_workloads(family.namespace)
         if found.key in keys or (rollout.discover and reads_secret(found.pod_spec, secret))
     )
     return Consumers(workloads=workloads, pods=tuple(pods), missing=missing)

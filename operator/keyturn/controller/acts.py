@@ -122,7 +122,8 @@ class Acts:
         if what is Aspect.SECRET:
             return await secrets.read_secret(self._kube, namespace, subject.secret_ref)
         if what is Aspect.CONSUMERS:
-            return await self._observers.look(namespace, subject.secret_ref.name, world.rollout_spec)
+            key = namespace, self._owner.name
+            return await self._observers.look(key, subject.secret_ref.name, world.rollout_spec)
         journal = world.journal if isinstance(world.journal, Journal) else None
         return await self._account().inspect(
             subject.client_id,
