@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import builtins
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
 
-from keyturn.cluster.client import Kube, Resource
-from keyturn.cluster.errors import Unavailable
+from keyturn.cluster.client import Kube, Listed, Resource
+from keyturn.cluster.errors import NotFound, Unavailable
 from keyturn.cluster.resources import NAMESPACES, ROTATIONS
-from keyturn.controller.index import Index
+from keyturn.controller.index import Index, key_of
 from keyturn.controller.sweep import Sweep
 from tests.controller.test_index import rotation
 from tests.controller.virtual import virtually
@@ -24,12 +23,12 @@ class FakeKube:
     def __init__(self, back_at: float) -> None:
         self._back_at = back_at
 
-    async def list(self, resource: Resource, namespace: str | None = None, **_: Any) -> list[dict[str, Any]]:
+    async def list(self, resource: Resource, namespace: str | None = None, **_: Any) -> Listed:
         if asyncio.get_running_loop().time() < self._back_at:
             raise Unavailable("away")
-        return []
+        return Listed([], "1")
 
-    async def pages(self, resource: Resource, **how: Any) -> AsyncIterator[builtins.list[dict[str, Any]]]:
+    async def pages(self, resource: Resource, **how: Any) -> AsyncIterator[Listed]:
         yield await self.list(resource, **how)
 
 
@@ -48,14 +47,41 @@ def test_work_begins_soon_after_an_outage(outage: float) -> None:
     virtually(scenario())
 
 
+def test_what_was_deleted_at_the_start_is_missed_soon() -> None:
+    """I9: the watches begin after the first sweep, and tell nothing of what is gone by then."""
+
+    async def scenario() -> None:
+        index, swept, there = Index(), asyncio.Event(), [rotation("billing")]
+
+        class Emptied(FakeKube):
+            async def list(self, resource: Resource, namespace: str | None = None, **_: Any) -> Listed:
+                return Listed([without_kind(raw) for raw in there] if resource is ROTATIONS else [], "1")
+
+            async def get(self, resource: Resource, namespace: str | None, name: str) -> dict[str, Any]:
+                raise NotFound(name)
+
+        def seen(raw: dict[str, Any], deleted: bool) -> None:
+            (index.drop_rotation(key_of(raw)) if deleted else index.put_rotation(raw))
+
+        task = asyncio.create_task(Sweep(cast(Kube, Emptied(0)), index, seen, 600).run(swept))
+        await swept.wait()
+        there.clear()
+        assert len(index) == 1
+        await asyncio.sleep(75)
+        assert len(index) == 0
+        task.cancel()
+
+    virtually(scenario())
+
+
 def test_the_first_sweep_reads_everything_at_once() -> None:
     """I12: a start costs one list, however many there are; FakeKube answers no other request."""
 
     class Full(FakeKube):
-        async def list(self, resource: Resource, namespace: str | None = None, **_: Any) -> list[dict[str, Any]]:
+        async def list(self, resource: Resource, namespace: str | None = None, **_: Any) -> Listed:
             if resource is not ROTATIONS:
-                return []
-            return [without_kind(rotation(str(number), client=str(number))) for number in range(100)]
+                return Listed([], "1")
+            return Listed([without_kind(rotation(str(one), client=str(one))) for one in range(100)], "1")
 
     async def scenario() -> None:
         index, swept = Index(), asyncio.Event()
@@ -78,11 +104,11 @@ def test_a_fresh_sweep_begins_after_it_was_asked_for_and_is_shared() -> None:
     class Slow(FakeKube):
         begun: list[float] = []  # noqa: RUF012
 
-        async def list(self, resource: Resource, namespace: str | None = None, **_: Any) -> list[dict[str, Any]]:
+        async def list(self, resource: Resource, namespace: str | None = None, **_: Any) -> Listed:
             if resource is NAMESPACES:
                 self.begun.append(asyncio.get_running_loop().time())
             await asyncio.sleep(1)
-            return []
+            return Listed([], "1")
 
     async def scenario() -> None:
         clock, kube = asyncio.get_running_loop().time, Slow(0)

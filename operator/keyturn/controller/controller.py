@@ -14,6 +14,7 @@ from keyturn.cluster.observer import Observers
 from keyturn.cluster.resources import NAMESPACES, POLICIES, ROTATIONS
 from keyturn.controller.accounts import Accounts
 from keyturn.controller.census import census
+from keyturn.controller.coverage import version_of
 from keyturn.controller.crew import Shards
 from keyturn.controller.gates import Gates
 from keyturn.controller.index import Index, Key, ProviderKey, key_of, labels_of, provider_key_of, said_something
@@ -120,6 +121,8 @@ class Controller:
 
     def _seen_rotation(self, raw: dict[str, Any], deleted: bool) -> None:
         key = key_of(raw)
+        if not deleted and self.index.versions().get(key, -1) >= version_of(raw):
+            return
         before = self.index.rotation(key)
         affected = self.index.drop_rotation(key) | {key} if deleted else self.index.put_rotation(raw)
         after = self.index.rotation(key)
@@ -299,6 +302,10 @@ class Controller:
         if self._spool is not None:
             async with self._replaying:
                 await replay(self._spool, self._kube)
+
+    async def known(self) -> None:
+        """Return when all objects are known, once; events tell what changes from then on."""
+        await self._swept.wait()
 
     def ready(self) -> bool:
         """Whether all objects are known, so that this process could lead."""

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import logging
 import signal
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from keyturn.cluster.client import Kube
 from keyturn.cluster.leases import Leases
@@ -45,6 +46,14 @@ def _shards(leases: Leases, settings: Settings) -> Shards:
     return Single(Leadership(leases.named(), identity, settings.lease))
 
 
+async def _either(*awaited: Coroutine[Any, Any, object]) -> None:
+    """Return when one of these has come to its end."""
+    tasks = [asyncio.create_task(one) for one in awaited]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+
+
 async def run(settings: Settings) -> None:
     """Run the operator until SIGTERM or SIGINT. Raises SpoolError, NoConnection and EndpointsError."""
     spool = Spool.open(settings.spool_directory, settings.spool_key_file) if settings.spool_directory else None
@@ -65,6 +74,8 @@ async def run(settings: Settings) -> None:
             await endpoints.open(settings.health)
         working = asyncio.create_task(controller.run(stop), name="controller")
         try:
+            # Kopf lists everything once more: at the same time, each would hold up the other.
+            await _either(controller.known(), stop.wait())
             await source.run()
         finally:
             stop.set()

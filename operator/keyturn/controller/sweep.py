@@ -18,6 +18,8 @@ from keyturn.controller.source import Seen
 _ORDER: Final = (NAMESPACES, POLICIES, CLUSTER_PROVIDERS, PROVIDERS, ROTATIONS)
 _COMPARED: Final = ("namespace", "name", "resourceVersion")
 _log = logging.getLogger(__name__)
+_SECOND_SECONDS: Final = 60.0
+"""The second sweep comes as soon as this after the first."""
 _FIRST_RETRY_SECONDS: Final = 1.0
 _LONGEST_RETRY_SECONDS: Final = 10.0
 
@@ -54,8 +56,10 @@ class Sweep:
         while True:
             try:
                 await self.fresh()
+                # What is deleted before the watches begin is not told by them.
+                delay = self._interval if swept.is_set() else min(_SECOND_SECONDS, self._interval)
                 swept.set()
-                delay, retry = self._interval, _FIRST_RETRY_SECONDS
+                retry = _FIRST_RETRY_SECONDS
             except ClusterError as error:
                 _log.warning("sweep: %s", error)
                 delay, retry = min(retry, self._interval), min(2 * retry, _LONGEST_RETRY_SECONDS)
@@ -89,12 +93,12 @@ class Sweep:
         if not self._known(resource):
             # The first time, everything is missing: reading it whole is one request, not one for each.
             async for page in self._kube.pages(resource, metadata_only=resource is NAMESPACES):
-                for item in page:
+                for item in page.items:
                     self._seen({**item, "apiVersion": resource.api_version, "kind": resource.kind}, False)
             return
         listed = {}
         async for page in self._kube.pages(resource, metadata_only=True):
-            for item in page:
+            for item in page.items:
                 metadata = {name: item["metadata"][name] for name in _COMPARED if name in item["metadata"]}
                 listed[identify({"kind": resource.kind, "metadata": metadata})] = metadata
         known = self._known(resource)
