@@ -77,7 +77,7 @@ def _keyturn(stage: Stage, fleet: Fleet, starts: Starts, kubeconfig: Path) -> It
     """Keyturn, from its start on; the seconds until it had looked at everything."""
     begun = time.perf_counter()
     operator = stage.operator(kubeconfig=kubeconfig)
-    wait_until(lambda: _settled(operator, fleet.size), "all was looked at", seconds=_PATIENCE, pause=0.02)
+    wait_until(lambda: _settled(operator, fleet.size), "all was looked at", seconds=_PATIENCE, pause=0.1)
     starts.seconds.append(time.perf_counter() - begun)
     time.sleep(_CALM)
     starts.mebibytes.append(_resident(operator.pid))

@@ -10,7 +10,6 @@ import pytest
 from pydantic import SecretStr
 
 from keyturn.api.observed import Journal, Workload
-from keyturn.api.rotation import RotationStatus
 from keyturn.cluster.client import Kube, Resource
 from keyturn.cluster.errors import Invalid, NotFound, Unavailable
 from keyturn.cluster.observer import Observers
@@ -19,7 +18,8 @@ from keyturn.controller.accounts import Accounts
 from keyturn.controller.acts import Acts
 from keyturn.controller.permits import Permits
 from keyturn.rotation.steps import Restart
-from keyturn.rotation.world import UNOBSERVED, Problem, World
+from keyturn.rotation.world import UNOBSERVED, World
+from tests.unit.worlds import world
 
 OWNER = Owner("ns", "billing", "uid")
 KINDS = ("Deployment", "StatefulSet", "DaemonSet", "Rollout")
@@ -60,20 +60,9 @@ class FakeKube:
 
 
 def restart(kube: FakeKube, kind: str) -> World:
-    before = World(
-        now=datetime(2026, 11, 1, tzinfo=UTC),
-        name="billing",
-        uid="uid",
-        generation=1,
-        deleting=False,
-        finalizer=True,
-        spec=Problem("InvalidSpec", "of no matter here"),
-        status=RotationStatus(),
-        fresh_id="r-1",
-    )
     acts = Acts(cast(Kube, kube), cast(Accounts, None), cast(Observers, None), OWNER, cast(Permits, None), None)
     workload = Workload(kind=kind, name="web", restartable=True)
-    return asyncio.run(acts.perform(Restart((workload,), "r-1", WRITTEN), before))
+    return asyncio.run(acts.perform(Restart((workload,), "r-1", WRITTEN), world()))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,9 +12,9 @@ from keyturn.api.rotation import Phase, ProviderRef, RotationRecord, RotationSta
 from keyturn.api.semantics import Capabilities, Overlap, Recovery
 from keyturn.rotation.lifecycle import decide
 from keyturn.rotation.steps import Wait
-from keyturn.rotation.world import Problem, ProviderView, World
+from keyturn.rotation.world import ProviderView
+from tests.unit.worlds import NOW, world
 
-NOW = datetime(2026, 11, 1, tzinfo=UTC)
 STAGED = Capabilities("Staged", Overlap.UNTIL_FINALIZED, True, True, Recovery.CANCEL_AND_RESTART)
 
 
@@ -58,21 +57,10 @@ def test_another_account_behind_the_same_name_is_not_taken_for_the_first(phase: 
         started_time=NOW,
         phase_started_time=NOW,
     )
-    world = World(
-        now=NOW,
-        name="billing",
-        uid="uid",
-        generation=1,
-        deleting=False,
-        finalizer=True,
-        spec=Problem("InvalidSpec", "of no matter here"),
-        status=RotationStatus(rotation=record),
-        fresh_id="r-2",
-        provider=ProviderView(STAGED, account="snaptrade/b"),
-    )
-    assert world.see_provider().problem is not None
-    assert replace(world, provider=ProviderView(STAGED, account="stytch/a")).see_provider().problem is None
+    seen = world(status=RotationStatus(rotation=record), provider=ProviderView(STAGED, account="snaptrade/b"))
+    assert seen.see_provider().problem is not None
+    assert replace(seen, provider=ProviderView(STAGED, account="stytch/a")).see_provider().problem is None
     if phase is Phase.FINALIZING:
-        step = decide(world)
+        step = decide(seen)
         assert isinstance(step, Wait)
         assert (step.reason, step.stalled) == ("ProviderChanged", True)

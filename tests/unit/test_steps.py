@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import pytest
 
 from keyturn.api.rotation import Phase, ProviderRef, RotationRecord, RotationStatus, SecretRef, Subject
 from keyturn.api.semantics import Effect, Inspection, Outcome, Standing
 from keyturn.rotation.steps import Enter, after_recording
-from keyturn.rotation.world import UNOBSERVED, Problem, World
+from keyturn.rotation.world import UNOBSERVED
+from tests.unit.worlds import NOW, world
 
-NOW = datetime(2026, 11, 1, tzinfo=UTC)
 SEEN = Inspection(Outcome(Effect.NOT_APPLIED), Standing.UNROTATED)
 
 
@@ -38,16 +36,5 @@ def test_what_was_seen_at_the_provider_counts_for_the_same_client_only(
     before: RotationRecord | None, after: RotationRecord, kept: bool
 ) -> None:
     """I5: what is pending at another client was not looked at yet."""
-    world = World(
-        now=NOW,
-        name="billing",
-        uid="uid",
-        generation=1,
-        deleting=False,
-        finalizer=True,
-        spec=Problem("InvalidSpec", "of no matter here"),
-        status=RotationStatus(rotation=before),
-        fresh_id="r-2",
-        inspection=SEEN,
-    )
-    assert after_recording(world, Enter(after)).inspection is (SEEN if kept else UNOBSERVED)
+    seen = world(status=RotationStatus(rotation=before), inspection=SEEN)
+    assert after_recording(seen, Enter(after)).inspection is (SEEN if kept else UNOBSERVED)
