@@ -98,11 +98,11 @@ def observers(kube: FakeKube, woken: list[Key] | None = None) -> Observers:
     return Observers(cast(Kube, kube), (woken if woken is not None else []).append)
 
 
-async def look(eyes: Observers, after: float = 0, namespace: str = "ns") -> tuple[float, float]:
+async def look(eyes: Observers, after: float = 0, namespace: str = "ns", name: str = "r") -> tuple[float, float]:
     """When the caller asked, and when the listing began that it got."""
     await asyncio.sleep(after)
     asked = asyncio.get_running_loop().time()
-    found = await eyes.look((namespace, "r"), "app", RolloutSpec())
+    found = await eyes.look((namespace, name), "app", RolloutSpec())
     return asked, float(found.pods[0].name)
 
 
@@ -177,8 +177,9 @@ def test_all_followers_are_woken_and_the_watch_ends_with_the_last(followers: int
         kube, woken = FakeKube(), list[Key]()
         kube.present = (DEPLOYMENTS,)
         eyes = observers(kube, woken)
-        await look(eyes)
         keys = [("ns", str(number)) for number in range(followers)]
+        for key in keys:
+            await look(eyes, name=key[1])
         for key in keys:
             eyes.follow(key)
             eyes.follow(key)
@@ -261,16 +262,16 @@ def test_only_what_there_is_gets_watched() -> None:
         eyes.follow(("ns", "one"))
         await settle()
         assert kube.watching == ["pods"]
-        await look(eyes)
+        await look(eyes, name="one")
         await settle()
         assert sorted(kube.watching) == ["pods", "statefulsets"]
         kube.present = (DEPLOYMENTS,)
-        await look(eyes)
+        await look(eyes, name="one")
         await settle()
         assert sorted(kube.watching) == ["deployments", "pods", "statefulsets"]
         eyes.unfollow(("ns", "one"))
         await settle()
-        await look(eyes)
+        await look(eyes, name="one")
         assert kube.watching == []
         await eyes.aclose()
 

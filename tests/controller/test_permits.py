@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from keyturn.cluster.resources import POLICIES
+from keyturn.cluster.resources import POLICIES, ROTATIONS
 from keyturn.controller.ledger import SETTLE_SECONDS, STALE_SECONDS
-from tests.controller.fleet import Api, Fleet, Replica, Task
+from tests.controller.fleet import Api, Fleet, Replica, Task, policy
 from tests.controller.virtual import virtually
 
 NAMESPACES = ("a", "b", "c")
@@ -81,6 +81,31 @@ def test_it_is_never_exceeded_and_nobody_starves(
         await found.stop()
 
     virtually(run())
+
+
+def test_two_policies_do_not_keep_each_others_rotations_waiting() -> None:
+    """Seen: one rotation kept the place of the first policy while it waited for the second, and another the reverse."""
+    covered = {"a": ("pa",), "b": ("pb",), "k1": ("pa", "pb"), "k2": ("pa", "pb")}
+    tasks = [Task(("ns", name), "one", at, lasts) for name, at, lasts in TWO_POLICIES]
+
+    async def test(found: Fleet) -> None:
+        for name, policies in covered.items():
+            raw = found.api.objects[ROTATIONS.kind, "ns", name]
+            found.api.put({**raw, "metadata": {**raw["metadata"], "labels": dict.fromkeys(policies, "y")}})
+        for name in ("pa", "pb"):
+            raw = policy(cluster=1)
+            selector = {"rotationSelector": {"matchLabels": {name: "y"}}}
+            found.api.put(
+                {**raw, "metadata": {**raw["metadata"], "name": name, "uid": name}, "spec": {**raw["spec"], **selector}}
+            )
+        Replica(found, {"ns"})
+        await asyncio.sleep(60)
+        assert all(task.ended is not None for task in tasks)
+
+    fleet(test, tasks, None)
+
+
+TWO_POLICIES = (("a", 0, 10), ("b", 2.5, 20), ("k1", 2, 5), ("k2", 4, 5))
 
 
 def test_many_that_are_due_at_once_cost_few_writes() -> None:

@@ -192,6 +192,34 @@ def test_who_edits_without_end_stops_nobody() -> None:
     virtually(scenario())
 
 
+@pytest.mark.parametrize("count", [1, 2, 8, 16])
+@pytest.mark.parametrize("tenants", ["a", "abc"])
+def test_who_edits_without_end_does_not_stop_their_own(count: int, tenants: str) -> None:
+    """With several workers, a tenant comes to the end of its share between two keys."""
+
+    async def scenario() -> None:
+        begun = Counter[Key]()
+        queue = Queue()
+
+        async def one(key: Key) -> Again | None:
+            begun[key] += 1
+            await asyncio.sleep(1)
+            if key[1]:
+                queue.add(key, urgent=True)
+            return None
+
+        for tenant in tenants:
+            for number in range(20):
+                queue.add((tenant, number), urgent=bool(number))
+        workers = Workers(queue, one, count)
+        workers.start()
+        await asyncio.sleep(60)
+        assert [begun[tenant, 0] for tenant in tenants] == [1] * len(tenants)
+        workers.halt(lambda _: True)
+
+    virtually(scenario())
+
+
 class Shares(RuleBasedStateMachine):
     """Any order of asking, working and cancelling. The model is what was asked for and has not begun."""
 

@@ -63,9 +63,9 @@ class Observers:
         self._running: dict[str, asyncio.Task[Family]] = {}
         self._followers: dict[str, set[Key]] = {}
         self._looked: dict[Key, Mapping[Resource, str]] = {}
-        """Of who does not follow yet: the versions at which it has looked."""
-        self._changed: dict[tuple[str, Resource], int] = {}
-        """The version of the last change for which followers were woken, or where the watch began."""
+        """Who looks, or has looked and may be about to follow: at these versions, once they are known."""
+        self._missed: set[Key] = set()
+        """Those of them for whom something has happened since."""
         self._present: dict[str, dict[Resource, _Beginning]] = {}
         self._watches: dict[str, dict[Resource, asyncio.Task[None]]] = {}
         self._moving: dict[str, set[tuple[str, str]]] = {}
@@ -77,6 +77,8 @@ class Observers:
         `follow` or `unfollow` it after that. Raises ClusterError.
         """
         namespace = key[0]
+        self._looked[key] = {}
+        self._missed.discard(key)
         task = self._next.get(namespace)
         if task is None:
             task = asyncio.create_task(self._list(namespace, self._running.get(namespace)))
@@ -87,24 +89,23 @@ class Observers:
 
     def follow(self, key: Key) -> None:
         """Wake the key (namespace, name) on changes in its namespace since it looked last, until `unfollow`."""
-        followers, looked = self._followers.setdefault(key[0], set()), self._looked.pop(key, {})
+        followers = self._followers.setdefault(key[0], set())
         self._start_watches(key[0])
-        if key not in followers:
-            followers.add(key)
-            # Others follow the namespace already, or have looked at it later, and the watch told of it, or began there.
-            if any(self._changed.get((key[0], resource), 0) > int(version) for resource, version in looked.items()):
-                self._wake(key)
+        if key not in followers and key in self._missed:
+            self._wake(key)
+        followers.add(key)
+        self._looked.pop(key, None)
+        self._missed.discard(key)
 
     def unfollow(self, key: Key) -> None:
         self._looked.pop(key, None)
+        self._missed.discard(key)
         followers = self._followers.get(key[0], set())
         followers.discard(key)
-        if not followers:
+        if not followers and not self._lookers(key[0]):
             self._followers.pop(key[0], None)
             self._present.pop(key[0], None)
             self._moving.pop(key[0], None)
-            for resource in (PODS, *_WATCHED):
-                self._changed.pop((key[0], resource), None)
             self._wake_later(key[0], None)
             for task in self._watches.pop(key[0], {}).values():
                 task.cancel()
@@ -138,7 +139,10 @@ class Observers:
             if resource not in watches:
                 name = f"watch-{resource.plural}-{namespace}"
                 begin = present.get(resource, _ANEW)
-                self._changed[namespace, resource] = int(begin.version or 0)
+                # Another one has looked since: what happened in between is not told of.
+                self._missed |= {
+                    key for key in self._lookers(namespace) if self._looked[key].get(resource) != begin.version
+                }
                 watches[resource] = asyncio.create_task(self._watch(resource, namespace, begin), name=name)
 
     async def _watch(self, resource: Resource, namespace: str, begin: _Beginning) -> None:
@@ -178,16 +182,12 @@ class Observers:
                 moving.add(key)
             else:
                 moving.discard(key)
-                self._wake_now(resource, namespace, event)
+                self._wake_followers(namespace)
                 return
         if moving or event["type"] == "ADDED":
             self._wake_later(namespace, _LULL_SECONDS)
         else:
-            self._wake_now(resource, namespace, event)
-
-    def _wake_now(self, resource: Resource, namespace: str, event: Raw) -> None:
-        self._changed[namespace, resource] = int(event["object"]["metadata"]["resourceVersion"])
-        self._wake_followers(namespace)
+            self._wake_followers(namespace)
 
     def _wake_later(self, namespace: str, seconds: float | None) -> None:
         """In so many seconds at the latest; None: not any more."""
@@ -201,8 +201,12 @@ class Observers:
 
     def _wake_followers(self, namespace: str) -> None:
         self._wake_later(namespace, None)
+        self._missed |= self._lookers(namespace)
         for key in self._followers.get(namespace, ()):
             self._wake(key)
+
+    def _lookers(self, namespace: str) -> set[Key]:
+        return {key for key in self._looked if key[0] == namespace}
 
 
 def _beginnings(listed: Namespace) -> dict[Resource, _Beginning]:

@@ -122,6 +122,11 @@ class Ledger:
         self.line.put(key, account)
         self.serve()
 
+    def decline(self, key: Key) -> None:
+        """Let others have the place that is kept for this one."""
+        if self._offered.pop(key, None) is not None:
+            self.serve()
+
     async def take(self, key: Key, account: str, *, urgent: bool) -> Problem | None:
         """Ask for a permit; None when it is written down. Raises ClusterError."""
         request = _Request(account, urgent, asyncio.get_running_loop().create_future())

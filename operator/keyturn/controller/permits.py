@@ -74,12 +74,14 @@ class Permits:
                 return None
 
     def wait(self, key: Key) -> None:
-        """Stand in line where there is no room."""
+        """Stand in line where there is no room, and keep nobody out where there is: they may wait for each other."""
         account = self._index.account_of(key)
         self._told.add(key)
         for ledger in self._limiting(key):
             if ledger.room(key, account, urgent=False) is not None:
                 ledger.wait(key, account)
+            else:
+                ledger.decline(key)
 
     def end_pass(self, key: Key) -> None:
         """A pass of this rotation has ended: what it does not use is given back, and it waits no longer for nothing."""

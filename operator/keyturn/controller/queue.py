@@ -177,8 +177,11 @@ class WorkQueue(Generic[K]):
             if taken is not None:
                 self._urgent_in_a_row += 1
                 return taken
+        taken = self._usual.take(self._may)
+        if taken is None:
+            return self._urgent.take(self._may)
         self._urgent_in_a_row = 0
-        return self._usual.take(self._may) or self._urgent.take(self._may)
+        return taken
 
     def _may(self, tenant: Hashable) -> bool:
         return self._busy[tenant] < len(self._idle)

@@ -47,6 +47,8 @@ class Sweep:
         self._index = index
         self._seen = seen
         self._interval = interval
+        self._read: set[Resource] = set()
+        """What was read whole, to its end."""
         self._next: asyncio.Task[None] | None = None
         self._running: asyncio.Task[None] | None = None
 
@@ -90,11 +92,12 @@ class Sweep:
 
     async def _sweep(self, resource: Resource) -> None:
         identify = _IDENTIFY[resource]
-        if not self._known(resource):
+        if resource not in self._read:
             # The first time, everything is missing: reading it whole is one request, not one for each.
             async for page in self._kube.pages(resource, metadata_only=resource is NAMESPACES):
                 for item in page.items:
-                    self._seen({**item, "apiVersion": resource.api_version, "kind": resource.kind}, False)
+                    self._tell({**item, "apiVersion": resource.api_version, "kind": resource.kind}, False)
+            self._read.add(resource)
             return
         listed = {}
         async for page in self._kube.pages(resource, metadata_only=True):
@@ -130,6 +133,13 @@ class Sweep:
         """Ask for the object itself: only its absence, seen by name, makes it gone."""
         metadata = raw["metadata"]
         try:
-            self._seen(await self._kube.get(resource, metadata.get("namespace"), metadata["name"]), False)
+            self._tell(await self._kube.get(resource, metadata.get("namespace"), metadata["name"]), False)
         except NotFound:
-            self._seen(raw, True)
+            self._tell(raw, True)
+
+    def _tell(self, raw: dict[str, Any], deleted: bool) -> None:
+        try:
+            self._seen(raw, deleted)
+        except Exception:  # noqa: BLE001
+            # A defect that one object brings to light must not keep the others from being known.
+            _log.exception("unexpected error", extra={"object": f"{raw['kind']}/{raw['metadata']['name']}"})
