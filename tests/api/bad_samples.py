@@ -49,7 +49,7 @@ BAD: Final[tuple[Bad, ...]] = (
     Bad(ROTATION_KIND, "schedule", "daily", "must be an object"),
     Bad(ROTATION_KIND, "schedule.interval", "30d", _DURATION),
     Bad(ROTATION_KIND, "schedule.stagger", 0, _DURATION),
-    Bad(ROTATION_KIND, "schedule.initial", "Now", 'must be "OnSchedule" or "Immediate"'),
+    Bad(ROTATION_KIND, "schedule.initial", "Now", 'must be "OnSchedule" or "Immediately"'),
     *(
         Bad(ROTATION_KIND, "schedule.cron", value, "must have five fields")
         for value in (

@@ -180,7 +180,7 @@ GOOD: Final[tuple[Good, ...]] = (
     ),
     Good(
         ROTATION_KIND,
-        {"schedule.interval": "720h", "schedule.stagger": "168h", "schedule.initial": "Immediate"},
+        {"schedule.interval": "720h", "schedule.stagger": "168h", "schedule.initial": "Immediately"},
     ),
     Good(ROTATION_KIND, {"schedule": {"interval": "1m", "stagger": "30s"}}),
     Good(ROTATION_KIND, {"schedule": {"interval": "87600h", "cron": None, "windows": None}}),

@@ -215,6 +215,7 @@ def full_status() -> RotationStatus:
         rotation=record,
         last_rotation=summary,
         last_rotation_time=now - timedelta(hours=2),
+        last_rotation_subject=record.subject,
         next_rotation_time=now + timedelta(hours=1),
         last_handled_rotation_request="2026-11-b",
         last_handled_urgent="leaked again",

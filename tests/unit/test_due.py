@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +13,8 @@ from keyturn.rotation.steps import Wait
 from tests.model.fakecluster import SECOND
 from tests.model.fakeprovider import Fault
 from tests.model.lab import EPOCH
+from tests.model.scenarios import make_spec
+from tests.unit.test_policy import policy, under
 from tests.unit.timed import (
     AT_NIGHT,
     DAY,
@@ -82,7 +84,19 @@ def test_the_age_counts_from_the_annotation_of_the_secret() -> None:
     assert status(lab).secret_since is None
 
 
-@pytest.mark.parametrize("text", ["yesterday", "2026-01-01", "2026-01-01T00:00:00", "1735689600", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "yesterday",
+        "2026-01-01",
+        "2026-01-01T00:00:00",
+        "1735689600",
+        "",
+        "9999-12-31T00:00:00Z",
+        "2062-01-01T00:00:00Z",
+        "0001-01-01T00:00:00+14:00",
+    ],
+)
 def test_an_annotation_that_is_no_time_is_an_answer(text: str) -> None:
     """I10."""
     lab = scheduled(age=90 * DAY, **MONTHLY)
@@ -109,7 +123,7 @@ def test_secrets_that_are_too_old_already_are_spread_from_the_first_day() -> Non
 
 @pytest.mark.parametrize("schedule", [{"interval": "720h"}, {"cron": "0 3 1 * *"}])
 def test_immediate_rotates_once_at_once(schedule: dict[str, Any]) -> None:
-    lab = scheduled(initial="Immediate", **schedule)
+    lab = scheduled(initial="Immediately", **schedule)
     until = rest_of(lab.run())
     assert reasons(lab) == ["Schedule"]
     assert until is not None
@@ -117,7 +131,7 @@ def test_immediate_rotates_once_at_once(schedule: dict[str, Any]) -> None:
 
 
 def test_immediate_alone_schedules_nothing() -> None:
-    lab = scheduled(initial="Immediate")
+    lab = scheduled(initial="Immediately")
     assert rest_of(lab.run()) is None
     assert reasons(lab) == []
     assert status(lab).next_rotation_time is None
@@ -267,3 +281,44 @@ def test_a_request_is_answered_once_and_not_by_the_schedule_again() -> None:
         ("Schedule", None),
         ("RotationRequest", "a"),
     ]
+
+
+def test_another_client_has_an_age_of_its_own() -> None:
+    """The time of the last rotation is that of what was rotated."""
+    lab = scheduled(age=10 * DAY, **MONTHLY)
+    lab.run()
+    skip_to(lab, next_time(lab))
+    done = status(lab).last_rotation_time
+    assert (reasons(lab), status(lab).secret_since) == (["Schedule"], None)
+    assert done is not None
+    lab.now += DAY
+    assert lab.namespace.secret is not None
+    lab.namespace.secret.created = (lab.now - 20 * DAY).replace(microsecond=0)
+    first = make_spec().client_id
+    lab.edit_spec(client_id="another")
+    lab.run()
+    assert status(lab).secret_since == lab.namespace.secret.created
+    assert (lab.now - lab.namespace.secret.created) + (next_time(lab) - lab.now) <= 30 * DAY
+    lab.edit_spec(client_id=first)
+    lab.run()
+    assert status(lab).secret_since is None
+    assert next_time(lab) > done + 26 * DAY
+
+
+def test_another_secret_has_an_age_of_its_own() -> None:
+    """Also where none was rotated yet: what was seen of the first one is forgotten."""
+    lab = scheduled(age=10 * DAY, **MONTHLY)
+    lab.run()
+    assert lab.namespace.secret is not None
+    assert status(lab).secret_since == lab.namespace.secret.created
+    lab.namespace.secret.created = (EPOCH - 29 * DAY).replace(microsecond=0)
+    lab.edit_spec(client_id="another")
+    lab.run()
+    assert status(lab).secret_since == lab.namespace.secret.created
+
+
+@pytest.mark.parametrize("age", [timedelta(), 23 * HOUR])
+def test_a_stagger_that_is_longer_does_not_let_a_secret_become_too_old(age: timedelta) -> None:
+    lab = under(policy(maxAge="24h", since=EPOCH), cron="0 3 * * 0", stagger="168h", age=age)
+    lab.run()
+    assert next_time(lab) <= EPOCH - age + DAY

@@ -11,9 +11,12 @@ import pytest
 from keyturn.api.observed import Consumers, Template, Workload
 from keyturn.api.policy import RotationPolicySpec
 from keyturn.api.rotation import RestartPolicy, RotationSpec, RotationStatus, TargetState
+from keyturn.api.schedule import ScheduleSpec
 from keyturn.rotation.due import REQUESTED, URGENT, Next
 from keyturn.rotation.gap import begun_at, expected_targets, known_to_be_too_soon, restarts_of, too_soon
 from keyturn.rotation.policy import NO_POLICY, Policy, ruling
+from keyturn.rotation.report import report
+from keyturn.rotation.steps import Rest
 from keyturn.rotation.world import UNOBSERVED, LookFirst, World
 from tests.model.scenarios import make_spec
 from tests.unit.consumers import WEB, ZERO, pod, web
@@ -133,3 +136,20 @@ def test_what_a_rotation_writes_down_is_what_others_read() -> None:
 
 def test_an_id_tells_its_time() -> None:
     assert begun_at("20260301-120000-abcdef-cancelled") == ZERO == datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def test_the_next_time_is_one_at_which_a_window_is_open() -> None:
+    """nextRotationTime is always true: when the gap is over, the window has closed."""
+    now = ZERO.replace(hour=2, minute=30) + timedelta(days=1)
+    windows = [{"kind": "allow", "schedule": "0 2 * * *", "duration": "4h"}]
+    schedule = ScheduleSpec.model_validate({"interval": "720h", "stagger": "0s", "windows": windows})
+    begun = f"{now - timedelta(minutes=20):%Y%m%d-%H%M%S}-abcdef"
+    found = world(
+        web(begun),
+        now=now,
+        spec=make_spec(rotation_request=None, schedule=schedule),
+        status=RotationStatus(last_rotation_time=now - timedelta(days=30, minutes=5)),
+        ruling=ruling([Policy("fleet", RotationPolicySpec.model_validate({"minGap": "12h"}))], ZERO),
+        created=ZERO - timedelta(days=99),
+    )
+    assert report(found, Rest()).next_rotation_time == now + timedelta(hours=23, minutes=30)

@@ -127,7 +127,7 @@ def test_a_rotation_without_a_schedule_inherits_the_maximum_age() -> None:
 def test_a_schedule_with_nothing_but_other_words_inherits_it_too() -> None:
     lab = under(policy(maxAge="720h"), stagger="0s")
     assert rest_of(lab.run()) == EPOCH.replace(microsecond=0) + 30 * DAY
-    first = under(policy(maxAge="720h"), initial="Immediate")
+    first = under(policy(maxAge="720h"), initial="Immediately")
     first.run()
     assert reasons(first) == ["MaxAge"]
 
@@ -167,7 +167,7 @@ def test_what_is_too_old_when_a_policy_comes_is_spread_from_then_on() -> None:
 
 
 def test_what_is_to_begin_at_once_is_spread_too_when_a_policy_comes_later() -> None:
-    lab = under(policy(maxAge="720h", since=EPOCH + DAY), initial="Immediate")
+    lab = under(policy(maxAge="720h", since=EPOCH + DAY), initial="Immediately")
     lab.now += DAY
     until = rest_of(lab.run())
     assert until is not None
@@ -281,9 +281,10 @@ def test_a_freeze_ends_by_itself() -> None:
     until = rest_of(skip_to(lab, until))
     assert told(lab, "Overdue")[0] == "Frozen"
     assert reasons(lab) == []
-    assert until == next_time(lab) == begins
-    skip_to(lab, end + MINUTE)
-    assert next_time(lab) == begins
+    assert (until, next_time(lab)) == (end, begins)
+    assert rest_of(skip_to(lab, end)) == next_time(lab) == begins
+    assert told(lab, "Overdue") == ("Staggered", told(lab, "Overdue")[1])
+    assert "it waits for its turn among those that were held up together" in told(lab, "Overdue")[1]
     skip_to(lab, begins)
     assert reasons(lab) == ["Schedule"]
     assert (lab.now - begins) < HOUR

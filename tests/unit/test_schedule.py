@@ -150,6 +150,34 @@ def test_cron_is_never_anticipated_and_never_due_in_the_past(
     assert timedelta() <= due - fired <= shift
 
 
+@settings(deadline=None, max_examples=50)
+@given(
+    st.sampled_from(["0 0,6 * * *", "0 22,4 * * *", "0 9-17 * * 1-5", "0 2,3 * * 0", "*/7 1-3 * * *", "0 3 1,15 * *"]),
+    st.sampled_from([None, "0s", "40m", "7h"]),
+    st.floats(0, 1, exclude_max=True),
+)
+def test_a_cron_time_is_served_once(cron: str, stagger: str | None, share: float) -> None:
+    """However far its times are apart: a stagger that depends on that came out differently after the rotation."""
+    more = {} if stagger is None else {"stagger": stagger}
+    calendar = calendar_of(ScheduleSpec.model_validate({"cron": cron, **more}), timedelta(minutes=1), START)
+    assert calendar.times is not None
+    times = list(itertools.islice(calendar.times.after(START - timedelta(days=15)), 900))
+    served, last = [], START
+    for _ in range(30):
+        due = calendar.due_after(last, share)
+        assert due is not None
+        served.append(due)
+        last = due + timedelta(seconds=30)
+    if stagger is not None:
+        offset = calendar.stagger(START) * share // timedelta(seconds=1) * timedelta(seconds=1)
+        assert served == [time + offset for time in times if time + offset > START][:30]
+        return
+    begun = max(index for index, time in enumerate(times) if time <= served[0])
+    assert all(
+        time <= due < after for due, (time, after) in zip(served, itertools.pairwise(times[begun:]), strict=False)
+    )
+
+
 def test_a_fleet_does_not_rotate_in_one_minute() -> None:
     """A thousand objects of one day, each at its own time, the same after every restart."""
     shares_of_all = [share_of("shop", f"rotation-{number}") for number in range(1000)]

@@ -141,3 +141,13 @@ def test_a_crash_anywhere_leads_to_one_rotation_all_the_same(make: Callable[[], 
         assert end.until is not None
         assert undisturbed.until is not None
         assert abs(end.until - undisturbed.until) < MINUTE
+
+
+def test_long_words_that_begin_alike_are_two() -> None:
+    """Only so much of a word is kept."""
+    lab = scheduled(**MONTHLY)
+    for number, word in enumerate(("x" * 256, "x" * 300, "x" * 300 + " and again", "x" * 300 + " and again")):
+        lab.say(urgent_request=word)
+        lab.run()
+        assert len(reasons(lab)) == min(number + 1, 3), word
+        assert len(status(lab).last_handled_urgent or "") <= 256

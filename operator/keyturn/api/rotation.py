@@ -374,6 +374,8 @@ class RotationStatus(KubeModel):
     """The rotation that ended last."""
     last_rotation_time: MicroTime | None = None
     """When a rotation was completed last."""
+    last_rotation_subject: Subject | None = None
+    """What that rotation rotated: the age of anything else counts from its own beginning."""
     next_rotation_time: Time | None = None
     """When the next rotation begins; in the past, since when it is due. Not set while one runs or none can begin."""
     last_handled_rotation_request: str | None = None

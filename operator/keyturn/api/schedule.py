@@ -27,7 +27,7 @@ class WindowKind(StrEnum):
 
 class InitialPolicy(StrEnum):
     ON_SCHEDULE = "OnSchedule"
-    IMMEDIATE = "Immediate"
+    IMMEDIATELY = "Immediately"
 
 
 class Window(KubeModel):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final
 
@@ -27,6 +28,9 @@ OVERDUE_GRACE: Final = timedelta(minutes=10)
 """So long after it was due a rotation that has not begun is called overdue."""
 _FIRST_PAUSE: Final = timedelta(minutes=10)
 _LONGEST_PAUSE: Final = timedelta(hours=12)
+_CLOCKS_DIFFER: Final = timedelta(days=1)
+_FIRST_TIME: Final = datetime(1970, 1, 2, tzinfo=UTC)
+_DIGEST: Final = 16
 
 
 # Asked several times in each pass over an object, about the same moment.
@@ -48,10 +52,11 @@ class Next:
     due: datetime | None = None
 
 
-def next_rotation(world: World, spec: RotationSpec) -> Next | Problem | None:
+def next_rotation(world: World, spec: RotationSpec, earliest: datetime | None = None) -> Next | Problem | None:
     """The rotation that is to begin next, if no check fails; a Problem where the schedule makes no sense.
 
-    Raises LookFirst where the age of the Secret is not known yet.
+    earliest: before that time nothing begins, for another reason than the schedule's; what is urgent does. Raises
+    LookFirst where the age of the Secret is not known yet.
     """
     if urgent_word(world) is not None:
         return Next(URGENT, world.now)
@@ -62,12 +67,14 @@ def next_rotation(world: World, spec: RotationSpec) -> Next | Problem | None:
     schedule, age = schedule or ScheduleSpec(), ruling.max_age.age if ruling.max_age is not None else None
     try:
         calendar = calendar_of(schedule, spec.rollout.timeout, world.now, ruling.windows, age)
-        return _by_schedule(world, schedule, calendar, asked=asked)
+        return _by_schedule(world, schedule, calendar, earliest or world.now, asked=asked)
     except BadSchedule as error:
         return Problem(INVALID_SCHEDULE, str(error))
 
 
-def _by_schedule(world: World, schedule: ScheduleSpec, calendar: Calendar, *, asked: bool) -> Next | Problem | None:
+def _by_schedule(
+    world: World, schedule: ScheduleSpec, calendar: Calendar, earliest: datetime, *, asked: bool
+) -> Next | Problem | None:
     share = share_of(world.namespace, world.name)
     base, aged = _due(world, schedule, calendar, share), _due_by_age(world, schedule, calendar, share)
     if isinstance(base, Problem):
@@ -80,30 +87,34 @@ def _by_schedule(world: World, schedule: ScheduleSpec, calendar: Calendar, *, as
     hold = world.ruling.hold
     frozen, endless = (hold.until, hold.until is None) if hold is not None else (None, False)
     if asked:
-        return Next(REQUESTED, None if endless else calendar.opening(world.now, frozen).begin, due)
+        return Next(REQUESTED, None if endless else calendar.opening(earliest, frozen).begin, due)
     if due is None:
         return None
-    begins = _begins(calendar, max(due, _rested(world) or due), share, world.now, frozen)
+    begins = _begins(calendar, max(due, _rested(world) or due), share, earliest, frozen)
     return Next(reason, None if endless else begins, due)
 
 
 def _due_by_age(world: World, schedule: ScheduleSpec, calendar: Calendar, share: float) -> datetime | Problem | None:
     """When the secret is to be rotated that must not become older than policies allow."""
-    limit, last = world.ruling.max_age, world.status.last_rotation_time
+    limit, last = world.ruling.max_age, rotated_last(world)
     if limit is None:
         return None
-    at_once = last is None and schedule.initial is InitialPolicy.IMMEDIATE
+    at_once = last is None and schedule.initial is InitialPolicy.IMMEDIATELY
     since = world.created if at_once else last if last is not None else secret_since(world)
     if isinstance(since, Problem):
         return since
     # What is too old already when it comes under the policy is spread from that moment on.
     under_it = max(limit.since, world.created) if last is None else limit.since
-    soonest = (under_it + calendar.stagger(under_it) * share).replace(microsecond=0)
+    spread = min(calendar.stagger(under_it), limit.age / 2)
+    soonest = (under_it + spread * share).replace(microsecond=0)
     if at_once or since is None:
         due = world.created if under_it == world.created else calendar.placed(soonest, share)
         return due if at_once or has_no_times(schedule) else None
-    aged = _due_by_age_in(calendar, since, max(since, under_it), share)
-    return aged if aged >= soonest else calendar.placed(soonest, share)
+    aged, deadline = _due_by_age_in(calendar, since, max(since, under_it), share), since + limit.age
+    if aged >= soonest:
+        return aged
+    placed = calendar.placed(soonest if deadline <= under_it else min(soonest, deadline), share)
+    return aged if under_it <= aged <= deadline < placed else placed
 
 
 def has_no_times(schedule: ScheduleSpec | None) -> bool:
@@ -113,13 +124,13 @@ def has_no_times(schedule: ScheduleSpec | None) -> bool:
 
 def _due(world: World, schedule: ScheduleSpec, calendar: Calendar, share: float) -> datetime | Problem | None:
     """When the next rotation is due, before windows are looked at."""
-    last, created = world.status.last_rotation_time, world.created
+    last, created = rotated_last(world), world.created
     if has_no_times(schedule):
         return None
-    if last is None and schedule.initial is InitialPolicy.IMMEDIATE:
+    if last is None and schedule.initial is InitialPolicy.IMMEDIATELY:
         return created
     if schedule.cron is not None:
-        seen = cron_in_force(world, schedule).since
+        last, seen = world.status.last_rotation_time, cron_in_force(world, schedule).since
         return calendar.due_after(max(last, seen) if last is not None else seen, share)
     if last is not None:
         return calendar.due_after(last, share)
@@ -132,10 +143,23 @@ def _due(world: World, schedule: ScheduleSpec, calendar: Calendar, share: float)
     return max(old, soonest).replace(microsecond=0) if old is not None else created
 
 
+def rotated_last(world: World) -> datetime | None:
+    """When what the spec names was rotated last. Another provider object may well speak of the same account."""
+    before, spec = world.status.last_rotation_subject, world.spec
+    if before is not None and isinstance(spec, RotationSpec):
+        then, now = ((one.client_id, one.secret_ref.name, one.secret_ref.key) for one in (before, spec))
+        if then != now:
+            return None
+    return world.status.last_rotation_time
+
+
 def secret_since(world: World) -> datetime | Problem | None:
     """Since when the value counts as being in use; None where there is no Secret yet. May raise LookFirst."""
-    if world.secret is UNOBSERVED and world.status.secret_since is not None:
-        return world.status.secret_since
+    status = world.status
+    # An edit may name another Secret.
+    known = world.secret is UNOBSERVED and status.observed_generation == world.generation
+    if known and status.secret_since is not None:
+        return status.secret_since
     secret = world.see_secret()
     if secret is None or secret.rotated_at is None:
         return secret.created if secret is not None else None
@@ -145,8 +169,11 @@ def secret_since(world: World) -> datetime | Problem | None:
         since = None
     if since is None or since.tzinfo is None:
         wanted = "must be a time such as 2026-11-01T00:00:00Z"
-        return Problem("InvalidAge", f"Secret {secret.name}: annotation keyturn.dev/rotated-at {wanted}: correct it")
-    return since
+    elif since > world.now + _CLOCKS_DIFFER or since < _FIRST_TIME:
+        wanted = "must be a time in the past, and not before 1970"
+    else:
+        return since
+    return Problem("InvalidAge", f"Secret {secret.name}: annotation keyturn.dev/rotated-at {wanted}: correct it")
 
 
 def cron_in_force(world: World, schedule: ScheduleSpec) -> CronInForce:
@@ -189,7 +216,12 @@ def urgent_text(world: World) -> str | None:
     """The text of annotation keyturn.dev/urgent as it is kept, or None without the annotation."""
     if world.urgent_request is None:
         return None
-    return world.urgent_request.strip()[:URGENT_LENGTH] or "no reason given"
+    text = world.urgent_request.strip()
+    if len(text) > URGENT_LENGTH:
+        # What is kept of two long texts must not be the same.
+        digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGEST]
+        text = f"{text[: URGENT_LENGTH - _DIGEST - 2]}… {digest}"
+    return text or "no reason given"
 
 
 def due_now(world: World, found: Next | Problem | None) -> bool:

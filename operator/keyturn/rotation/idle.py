@@ -71,7 +71,8 @@ def decide(world: World) -> Step:
 
 def _wake(world: World, spec: RotationSpec, found: Next | None, begins: datetime | None) -> datetime | None:
     """When there is something to do or to say, if nothing changes until then."""
-    times = [overdue_from(found), None if spec.suspend else begins]
+    hold = world.ruling.hold
+    times = [overdue_from(found), None if spec.suspend else begins, hold.until if hold is not None else None]
     return min((time for time in times if time is not None and time > world.now), default=None)
 
 

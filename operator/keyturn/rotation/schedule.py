@@ -101,11 +101,19 @@ class Calendar:
 
         An interval is never exceeded by the stagger, and a cron time never anticipated.
         """
-        stagger = _seconds(self.stagger(last) * share)
         if self._interval is not None:
-            return (last + self._interval - stagger).replace(microsecond=0)
-        found = self.times.next(last - stagger) if self.times is not None else None
-        return found + stagger if found is not None else None
+            return (last + self._interval - _seconds(self.stagger(last) * share)).replace(microsecond=0)
+        if self.times is None:
+            return None
+        # The stagger belongs to the cron time, whenever it is asked for: else, one would be served twice.
+        longest = self._stagger if self._stagger is not None else LONGEST_DEFAULT_STAGGER
+        time = self.times.next(last - longest)
+        while time is not None:
+            due = time + _seconds(self._spread(time) * share)
+            if due > last:
+                return due
+            time = self.times.next(time)
+        return None
 
     def due_by_age(self, since: datetime, earliest: datetime, share: float) -> datetime:
         """When a secret that is in use since then is to be rotated so that it does not become too old.
@@ -130,14 +138,15 @@ class Calendar:
 
     def stagger(self, moment: datetime) -> timedelta:
         """Over how long rotations that fall due at about that time are spread."""
+        return self._spread(self.times.next(moment) if self.times is not None else None)
+
+    def _spread(self, time: datetime | None) -> timedelta:
+        """As `stagger`, for a time of the cron expression if there is one."""
         if self._stagger is not None:
             return self._stagger
-        between = self._interval if self.times is None else None
-        if self.times is not None:
-            first = self.times.next(moment)
-            second = self.times.next(first) if first is not None else None
-            between = second - first if first is not None and second is not None else None
-        usual = (time / 10 for time in (between, self._max_age) if time is not None)
+        following = self.times.next(time) if self.times is not None and time is not None else None
+        between = following - time if following is not None and time is not None else self._interval
+        usual = (span / 10 for span in (between, self._max_age) if span is not None)
         return min([*usual, LONGEST_DEFAULT_STAGGER])
 
 

@@ -17,6 +17,7 @@ from keyturn.rotation.due import (
     has_no_times,
     next_rotation,
     overdue_from,
+    rotated_last,
     secret_since,
     urgent_word,
 )
@@ -28,6 +29,7 @@ from keyturn.rotation.world import UNOBSERVED, LookFirst, Problem, World
 Draft = tuple[ConditionType, ConditionStatus, str, str]
 SUSPENDED: Final = "Suspended"
 OUTSIDE: Final = "OutsideWindow"
+STAGGERED: Final = "Staggered"
 
 
 def known_next(world: World) -> Next | Problem | None:
@@ -58,13 +60,14 @@ def _next_time(world: World, spec: RotationSpec) -> datetime | None:
         return None
     gap = known_to_be_too_soon(world, spec, found)
     if gap is not None:
-        return gap.until
+        later = next_rotation(world, spec, gap.until)
+        return later.begins if isinstance(later, Next) else None
     return found.begins if found.begins > world.now else found.due
 
 
 def _since(world: World) -> datetime | None:
     """From when the age of a Secret counts that was never rotated; once seen it is kept, so that nobody looks again."""
-    if world.status.last_rotation_time is not None:
+    if rotated_last(world) is not None:
         return None
     if world.secret is UNOBSERVED:
         return world.status.secret_since
@@ -98,6 +101,8 @@ def _held_by(world: World, step: Step, found: Next) -> tuple[str, str]:
     last, failures, when = world.status.last_rotation, world.status.failures, format_time(found.begins)
     if failures and last is not None:
         return f"Rotation{last.result}", f"{failures} in a row were not completed; the next one begins at {when}"
+    if not _windows(world):
+        return STAGGERED, f"it waits for its turn among those that were held up together, at {when}"
     return OUTSIDE, f"no window of {_windows(world)} is open before {when}"
 
 
