@@ -31,9 +31,11 @@ async def created(**_: Any) -> None:
 @kopf.timer("keyturn.dev", "v1alpha1", "clientsecretrotations", interval=3600)
 async def look(uid: str, spec: kopf.Spec, meta: kopf.Meta, **_: Any) -> None:
     """Whether a rotation is due."""
-    hours = int(spec["schedule"]["interval"].removesuffix("h"))
-    due = datetime.fromisoformat(meta["creationTimestamp"]) + timedelta(hours=hours) <= datetime.now(UTC)
-    if due:
+    # Those that fell due together before have a cron expression instead.
+    interval = spec["schedule"].get("interval")
+    hours = int(interval.removesuffix("h")) if interval is not None else None
+    made = datetime.fromisoformat(meta["creationTimestamp"])
+    if hours is not None and made + timedelta(hours=hours) <= datetime.now(UTC):
         sys.stderr.write(f"{uid} is due\n")
     _seen.add(uid)
     if len(_seen) == _EXPECTED:
