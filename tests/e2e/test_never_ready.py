@@ -45,7 +45,7 @@ CAUSES: Final = {
         behaviour={**_NEVER_READY, f"{_PREFIX}terminate-after": "2s"},
         progress_deadline=1,
     ),
-    "crash-looping pods": Cause("CrashLoopBackOff after 3 restarts", 20, behaviour=_CRASHES),
+    "crash-looping pods": Cause("container app is in CrashLoopBackOff after", 20, behaviour=_CRASHES),
     "failed verification": Cause("did not accept the new value", 10, restarts=0, spec={"verify": {"timeout": "1s"}}),
 }
 
