@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
 import pytest
@@ -141,3 +141,60 @@ def test_a_fresh_sweep_that_fails_says_so_to_all_who_wait_and_the_next_one_is_a_
 def without_kind(raw: dict[str, Any]) -> dict[str, Any]:
     """As items of a list are."""
     return {field: value for field, value in raw.items() if field not in ("apiVersion", "kind")}
+
+
+class Breaking(FakeKube):
+    """Ten rotations in two pages; the first listing breaks off between them. It answers no single reads."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.breaks = 1
+
+    async def pages(self, resource: Resource, **how: Any) -> AsyncIterator[Listed]:
+        if resource is not ROTATIONS:
+            yield Listed([], "1")
+            return
+        found = [without_kind(rotation(str(one), client=str(one))) for one in range(10)]
+        yield Listed(found[:5], "1")
+        if self.breaks:
+            self.breaks -= 1
+            raise Unavailable("connection lost")
+        yield Listed(found[5:], "1")
+
+
+def swept_by(kube: FakeKube, seen: Callable[[Index, dict[str, Any]], None]) -> Index:
+    """The index after a sweep has succeeded."""
+    index = Index()
+
+    async def scenario() -> None:
+        swept = asyncio.Event()
+        sweep = Sweep(cast(Kube, kube), index, lambda raw, deleted: seen(index, raw), 600)
+        task = asyncio.create_task(sweep.run(swept))
+        await asyncio.wait_for(swept.wait(), 60)
+        task.cancel()
+
+    virtually(scenario())
+    return index
+
+
+def test_a_first_listing_that_breaks_off_is_read_whole_again() -> None:
+    """I12: else, everything that was not on its first page is read one by one."""
+
+    def seen(index: Index, raw: dict[str, Any]) -> None:
+        index.put_rotation(raw)
+
+    assert len(swept_by(Breaking(), seen)) == 10
+
+
+def test_one_object_that_cannot_be_taken_in_does_not_keep_the_others_from_being_known(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """I10: nor the operator from its work."""
+
+    def seen(index: Index, raw: dict[str, Any]) -> None:
+        if raw["metadata"]["name"] == "3":
+            raise ValueError("a defect")
+        index.put_rotation(raw)
+
+    assert len(swept_by(Breaking(), seen)) == 9
+    assert any(getattr(record, "object", "") == "ClientSecretRotation/3" for record in caplog.records)
