@@ -59,7 +59,7 @@ def test_ten_years(schedule: dict[str, str], windows: list[dict[str, str]], zone
         deleting=False,
         finalizer=False,
         spec=spec,
-        status=RotationStatus(secret_since=EPOCH, observed_generation=1),
+        status=RotationStatus(secret_since=EPOCH),
         fresh_id="r",
         created=EPOCH,
     )

@@ -155,11 +155,8 @@ def rotated_last(world: World) -> datetime | None:
 
 def secret_since(world: World) -> datetime | Problem | None:
     """Since when the value counts as being in use; None where there is no Secret yet. May raise LookFirst."""
-    status = world.status
-    # An edit may name another Secret.
-    known = world.secret is UNOBSERVED and status.observed_generation == world.generation
-    if known and status.secret_since is not None:
-        return status.secret_since
+    if world.secret is UNOBSERVED and world.status.secret_since is not None:
+        return world.status.secret_since
     secret = world.see_secret()
     if secret is None or secret.rotated_at is None:
         return secret.created if secret is not None else None

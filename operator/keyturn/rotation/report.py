@@ -66,9 +66,6 @@ def report(world: World, step: Reportable) -> RotationStatus:
         if done:
             changes["last_rotation_time"] = summary.finished_time
             changes["last_rotation_subject"] = world.record.subject
-    if world.secret is UNOBSERVED and old.observed_generation != world.generation:
-        # The spec may name another Secret now.
-        changes["secret_since"] = None
     if world.secret is not UNOBSERVED:
         value = world.secret.value if world.secret is not None else None
         changes["secret_fingerprint"] = None if value is None else fingerprint(world.uid, value)
