@@ -134,11 +134,10 @@ class Observers:
 
     def _start_watches(self, namespace: str) -> None:
         """Watch the pods, and the kinds of workloads that there are."""
-        watches, present = self._watches.setdefault(namespace, {}), self._present.get(namespace, {})
-        for resource in {PODS, *present}:
+        watches = self._watches.setdefault(namespace, {})
+        for resource, begin in self._present.get(namespace, {PODS: _ANEW}).items():
             if resource not in watches:
                 name = f"watch-{resource.plural}-{namespace}"
-                begin = present.get(resource, _ANEW)
                 # Another one has looked since: what happened in between is not told of.
                 self._missed |= {
                     key for key in self._lookers(namespace) if self._looked[key].get(resource) != begin.version
